@@ -1,0 +1,166 @@
+// The doors to the machine. Everything that waits, everything left to chance and every byte that leaves the
+// process passes one of these; `host` gives the real ones, `integration/sim` the fake ones, and `main` (or a
+// test) introduces them. Nobody else imports node:fs, node:net or timers, so that the simulator decides every
+// interleaving. Ports are small; what is built from them lives with its user.
+
+import type { Lsn } from './lsn.ts';
+
+export interface Clock {
+  /** Milliseconds since the Unix epoch; may step. */
+  now(): number;
+  /** Milliseconds since some start; never steps back. */
+  monotonic(): number;
+  /** Rejects with the signal's reason when aborted. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export interface Random {
+  bytes(count: number): Uint8Array;
+  /** A whole number in [0, limit). */
+  below(limit: number): number;
+}
+
+/** Bytes readable by range: an object, a file, a layer. */
+export interface Source {
+  readonly size: number;
+  /** Exactly `length` bytes; a range past the end is a Fault `bytes-short`. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** Bytes written once, front to back. */
+export interface Sink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+export interface DiskStat {
+  readonly size: number;
+  readonly isDirectory: boolean;
+  readonly modifiedMs: number;
+}
+
+/** An open file. `write` is not durable before `sync`; what was not synced may be lost or torn in a crash. */
+export interface DiskFile {
+  readonly path: string;
+  size(): Promise<number>;
+  /** Up to `length` bytes from `offset`; fewer only at the end of the file. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Several pieces, one after the other, in one call where the machine can. */
+  writev(offset: number, pieces: readonly Uint8Array[]): Promise<void>;
+  truncate(length: number): Promise<void>;
+  /** fdatasync. An error is final: the file's state is unknown from then on. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** One directory tree; paths are relative to it, with `/`. */
+export interface Disk {
+  open(path: string, mode: 'read' | 'write' | 'create' | 'create-new'): Promise<DiskFile>;
+  readFile(path: string): Promise<Uint8Array>;
+  /** Names in a directory, sorted; missing is a Fault `file-missing`. */
+  list(path: string): Promise<string[]>;
+  stat(path: string): Promise<DiskStat | undefined>;
+  makeDirectory(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  removeTree(path: string): Promise<void>;
+  /** Names made, renamed or removed in this directory last from here on. */
+  syncDirectory(path: string): Promise<void>;
+  usage(): Promise<{ capacityBytes: number; freeBytes: number }>;
+}
+
+export interface BlobHead {
+  readonly key: string;
+  readonly size: number;
+  readonly modifiedMs: number;
+}
+
+/** An object store. Errors: `blob-missing`, `blob-exists`, `blob-unavailable`. */
+export interface Blobs {
+  put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void>;
+  get(key: string, range?: { offset: number; length: number }): Promise<Uint8Array>;
+  head(key: string): Promise<BlobHead | undefined>;
+  /** Every key under a prefix, in order, by pages. */
+  list(prefix: string): AsyncIterable<BlobHead>;
+  remove(keys: readonly string[]): Promise<void>;
+  copy(from: string, to: string): Promise<void>;
+}
+
+/** A byte stream between two processes. */
+export interface Connection {
+  /** Who is at the other end, for logs. */
+  readonly peer: string;
+  /** The next bytes, or undefined at the end of the stream. */
+  read(): Promise<Uint8Array | undefined>;
+  /** Resolves when more may be written: the back pressure of the stream. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends our side; the other may still be read. */
+  end(): Promise<void>;
+  /** Cuts both sides at once. */
+  destroy(): void;
+  /** Go on under TLS, as the server. */
+  upgradeTls?(): Promise<Connection>;
+}
+
+export interface Listener {
+  readonly host: string;
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+export interface Net {
+  listen(
+    address: { host: string; port: number },
+    accept: (connection: Connection) => void,
+  ): Promise<Listener>;
+  connect(address: { host: string; port: number }, options?: { timeoutMs?: number }): Promise<Connection>;
+}
+
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** The same log with fields added to every line. */
+  with(fields: LogFields): Log;
+}
+
+/** What a customer key can be doing: usable, switched off (may come back), or gone for good. */
+export type KeyState = 'enabled' | 'disabled' | 'destroyed';
+
+/** A key management service: wraps and unwraps small secrets under a key that never leaves it. */
+export interface Keys {
+  readonly kind: string;
+  wrap(
+    keyId: string,
+    plaintext: Uint8Array,
+    context: Readonly<Record<string, string>>,
+  ): Promise<WrappedSecret>;
+  unwrap(
+    keyId: string,
+    secret: WrappedSecret,
+    context: Readonly<Record<string, string>>,
+  ): Promise<Uint8Array>;
+  /** The key's state now; a Fault `key-unavailable` when the service cannot be asked. */
+  state(keyId: string): Promise<KeyState>;
+}
+
+export interface WrappedSecret {
+  readonly ciphertext: Uint8Array;
+  /** The key's version at the service, where it tells. */
+  readonly keyVersion: string | undefined;
+  /** The service's id of the request, for the audit. */
+  readonly requestId: string | undefined;
+}
+
+/** Jobs by name on other threads (or inline, in simulation): bytes in, bytes out. */
+export interface Pool {
+  run(job: string, input: Uint8Array): Promise<Uint8Array>;
+}
+
+/** A position that others wait for. */
+export interface LsnWaiter {
+  waitFor(lsn: Lsn, signal?: AbortSignal): Promise<void>;
+}
