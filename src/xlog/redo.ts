@@ -1,0 +1,58 @@
+// Redo of one block of one record: the rules that are the same for every manager, then the manager's own edit.
+//
+//   image to apply  -> the page becomes the image; pd_lsn stamped unless the page is new      'restored'
+//   will-init       -> the page is zeroed, then edited                                        'applied'
+//   pd_lsn >= record's end -> the page has this change already                                'skipped'
+//   page is new     -> there is nothing to edit: the relation was cut or dropped later        'missing'
+//   otherwise       -> edited                                                                 'applied'
+//
+// After an edit pd_lsn is the record's end. Mirrors XLogReadBufferForRedoExtended of xlogutils.c and the
+// PageSetLSN calls of the managers' redo functions.
+
+import type { Dialect } from './dialect.ts';
+import { restoreImage } from './image.ts';
+import { type Page, pageIsNew, pageLsn, setPageLsn } from './page.ts';
+import { type BlockRef, badRecord, type WalRecord } from './record.ts';
+import { findOp, redoFault, redoOf } from './rmgr.ts';
+
+export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing';
+
+export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
+  if (block.hasImage && block.applyImage) {
+    restoreImage(page.bytes, record, block);
+    if (!pageIsNew(page)) setPageLsn(page, record.endLsn);
+    return 'restored';
+  }
+  if (block.willInit) {
+    page.bytes.fill(0);
+  } else {
+    if (pageIsNew(page)) return 'missing';
+    if (pageLsn(page) >= record.endLsn) return 'skipped';
+  }
+  editBlock(dialect, page, record, block);
+  setPageLsn(page, record.endLsn);
+  return 'applied';
+}
+
+function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): void {
+  const rmgr = dialect.rmgrs[record.rmid];
+  if (rmgr === undefined) throw badRecord(record, `unknown resource manager ${record.rmid}`);
+  const op = findOp(rmgr, record.info);
+  if (op === undefined)
+    throw badRecord(record, `${rmgr.name} has no operation 0x${record.info.toString(16)}`);
+  const edit = redoOf(op, block.id);
+  if (edit === undefined) {
+    throw redoFault(
+      record,
+      block,
+      op.unsupported ?? `${rmgr.name} ${op.name} has no redo for block ${block.id}`,
+    );
+  }
+  try {
+    edit(page, record, block);
+  } catch (error) {
+    // A page or record that does not add up shows as an offset out of range.
+    if (error instanceof RangeError) throw redoFault(record, block, error.message, error);
+    throw error;
+  }
+}
