@@ -1,6 +1,7 @@
 // Redo of one block of one record: the rules that are the same for every manager, then the manager's own edit.
 //
 //   image to apply  -> the page becomes the image; pd_lsn stamped unless the page is new      'restored'
+//                      (few operations edit on top of the image: Op.afterImage)
 //   will-init       -> the page is zeroed, then edited                                        'applied'
 //   pd_lsn >= record's end -> the page has this change already                                'skipped'
 //   page is new     -> there is nothing to edit: the relation was cut or dropped later        'missing'
@@ -20,6 +21,9 @@ export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing';
 export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
   if (block.hasImage && block.applyImage) {
     restoreImage(page.bytes, record, block);
+    const rmgr = dialect.rmgrs[record.rmid];
+    const after = rmgr && findOp(rmgr, record.info)?.afterImage?.[block.id];
+    if (after !== undefined) after(page, record, block);
     if (!pageIsNew(page)) setPageLsn(page, record.endLsn);
     return 'restored';
   }

@@ -29,6 +29,11 @@ export interface Op {
   readonly redo?: Readonly<Record<number, PageRedo>>;
   /** For the few operations whose blocks are all alike, however many there are. */
   readonly redoEvery?: PageRedo;
+  /**
+   * By block id, what Postgres edits on top of an image it has just restored: the flags that a writer changes
+   * only after the image was taken (GiST's left child, the buckets of a hash split).
+   */
+  readonly afterImage?: Readonly<Record<number, PageRedo>>;
   readonly effects?: RecordEffects;
   /** One line, as pg_waldump's `desc` of that major (without the block references). */
   readonly describe?: (record: WalRecord) => string;
