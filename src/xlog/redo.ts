@@ -6,6 +6,7 @@
 //   pd_lsn >= record's end -> the page has this change already                                'skipped'
 //   page is new     -> there is nothing to edit: the relation was cut or dropped later        'missing'
 //   otherwise       -> edited                                                                 'applied'
+//                      (or named without a change: UNCHANGED, pd_lsn stays)                   'unchanged'
 //
 // After an edit pd_lsn is the record's end. Mirrors XLogReadBufferForRedoExtended of xlogutils.c and the
 // PageSetLSN calls of the managers' redo functions.
@@ -14,9 +15,9 @@ import type { Dialect } from './dialect.ts';
 import { restoreImage } from './image.ts';
 import { type Page, pageIsNew, pageLsn, setPageLsn } from './page.ts';
 import { type BlockRef, badRecord, type WalRecord } from './record.ts';
-import { findOp, redoFault, redoOf } from './rmgr.ts';
+import { findOp, redoFault, redoOf, UNCHANGED } from './rmgr.ts';
 
-export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing';
+export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing' | 'unchanged';
 
 export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
   if (block.hasImage && block.applyImage) {
@@ -33,12 +34,12 @@ export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block
     if (pageIsNew(page)) return 'missing';
     if (pageLsn(page) >= record.endLsn) return 'skipped';
   }
-  editBlock(dialect, page, record, block);
+  if (editBlock(dialect, page, record, block) === UNCHANGED) return 'unchanged';
   setPageLsn(page, record.endLsn);
   return 'applied';
 }
 
-function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): void {
+function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): unknown {
   const rmgr = dialect.rmgrs[record.rmid];
   if (rmgr === undefined) throw badRecord(record, `unknown resource manager ${record.rmid}`);
   const op = findOp(rmgr, record.info);
@@ -53,7 +54,7 @@ function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: Block
     );
   }
   try {
-    edit(page, record, block);
+    return edit(page, record, block);
   } catch (error) {
     // A page or record that does not add up shows as an offset out of range.
     if (error instanceof RangeError) throw redoFault(record, block, error.message, error);

@@ -17,6 +17,15 @@ import type { Page } from './page.ts';
 import type { BlockRef, WalRecord } from './record.ts';
 
 export type PageRedo = (page: Page, record: WalRecord, block: BlockRef) => void;
+
+/**
+ * What an edit returns when the record names the page without changing it (a lock held at replay, as on the
+ * primary bucket of a hash squeeze): pd_lsn then stays as it was.
+ */
+export const UNCHANGED = 'unchanged';
+/** The edit of such a block. */
+export const leaveUnchanged = (): string => UNCHANGED;
+
 export type RecordEffects = (record: WalRecord, emit: (effect: Effect) => void) => void;
 
 /** Hide what replay does not promise, as the manager's rm_mask does; `blkno` is the page's block number. */
