@@ -16,6 +16,7 @@ export const FAULTS = {
   'wal-page-header': 'corrupt',
   'wal-record': 'corrupt',
   'wal-crc': 'corrupt',
+  'wal-end': 'missing',
   'wal-image': 'corrupt',
   'wal-unsupported': 'invalid',
   'wal-redo': 'corrupt',
