@@ -26,6 +26,7 @@ export const FAULTS = {
   // seal
   'sealed-tampered': 'corrupt',
   'sealed-format': 'corrupt',
+  'key-revoked': 'denied',
   'key-unavailable': 'unavailable',
   'key-disabled': 'denied',
   'key-destroyed': 'denied',
@@ -44,6 +45,8 @@ export const FAULTS = {
   // wire
   'protocol-violation': 'invalid',
   'command-unknown': 'invalid',
+  'reconnect-requested': 'conflict',
+  'server-error': 'unavailable',
   'auth-failed': 'denied',
   'config-invalid': 'invalid',
   // services
