@@ -5,6 +5,7 @@
 //   will-init       -> the page is zeroed, then edited                                        'applied'
 //   pd_lsn >= record's end -> the page has this change already                                'skipped'
 //   page is new     -> there is nothing to edit: the relation was cut or dropped later        'missing'
+//                      (unless the operation begins such pages itself: Op.mayBeNew)
 //   otherwise       -> edited                                                                 'applied'
 //                      (or named without a change: UNCHANGED, pd_lsn stays)                   'unchanged'
 //
@@ -31,12 +32,18 @@ export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block
   if (block.willInit) {
     page.bytes.fill(0);
   } else {
-    if (pageIsNew(page)) return 'missing';
+    if (pageIsNew(page) && !mayBeNew(dialect, record, block)) return 'missing';
     if (pageLsn(page) >= record.endLsn) return 'skipped';
   }
   if (editBlock(dialect, page, record, block) === UNCHANGED) return 'unchanged';
   setPageLsn(page, record.endLsn);
   return 'applied';
+}
+
+function mayBeNew(dialect: Dialect, record: WalRecord, block: BlockRef): boolean {
+  const rmgr = dialect.rmgrs[record.rmid];
+  const op = rmgr && findOp(rmgr, record.info);
+  return op?.mayBeNew?.includes(block.id) ?? false;
 }
 
 function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): unknown {

@@ -43,6 +43,11 @@ export interface Op {
    * only after the image was taken (GiST's left child, the buckets of a hash split).
    */
   readonly afterImage?: Readonly<Record<number, PageRedo>>;
+  /**
+   * Block ids whose page may never have been written before and is then begun by the edit itself: those that
+   * Postgres reads with RBM_ZERO_ON_ERROR (the visibility map, whose extension is not logged).
+   */
+  readonly mayBeNew?: readonly number[];
   readonly effects?: RecordEffects;
   /** One line, as pg_waldump's `desc` of that major (without the block references). */
   readonly describe?: (record: WalRecord) => string;
