@@ -23,7 +23,7 @@ export interface ControlFileShape {
   readonly crcOffset: number;
   /** CheckPoint.wal_level at 20, logicalDecodingEnabled and the like: fields that came later. */
   readonly checkpointHasWalLevel: boolean;
-  /** default_char_signedness at 284 (18). */
+  /** default_char_signedness at 256, before the nonce (18). */
   readonly hasCharSignedness: boolean;
 }
 
