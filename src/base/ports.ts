@@ -47,6 +47,9 @@ export interface DiskFile {
   write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Several pieces, one after the other, in one call where the machine can. */
   writev(offset: number, pieces: readonly Uint8Array[]): Promise<void>;
+  /** `writev` whose bytes are durable when it resolves (what was written before it may not be): one trip to
+   * the machine in place of two. An error is final, as with `sync`. */
+  writeDurably(offset: number, pieces: readonly Uint8Array[]): Promise<void>;
   truncate(length: number): Promise<void>;
   /** fdatasync. An error is final: the file's state is unknown from then on. */
   sync(): Promise<void>;
@@ -98,7 +101,9 @@ export interface Connection {
   end(): Promise<void>;
   /** Cuts both sides at once. */
   destroy(): void;
-  /** Go on under TLS, as the server. */
+  /** The bytes travel under TLS already. */
+  readonly secure?: boolean;
+  /** Go on under TLS; absent where none is configured. This connection must not be used afterwards. */
   upgradeTls?(): Promise<Connection>;
 }
 
