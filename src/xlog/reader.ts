@@ -26,18 +26,16 @@ import { alignLsn, formatLsn, INVALID_LSN, type Lsn } from '../base/lsn.ts';
 import { recordCrc } from './crc32c.ts';
 import type { ImageBits } from './dialect.ts';
 import { decodeRecord, type WalRecord, XLOG_RECORD_HEADER_SIZE, XLOG_RECORD_MAX_SIZE } from './record.ts';
-
-export const XLOG_BLCKSZ = 8192;
-export const XLOG_SEG_SIZE = 16 * 1024 * 1024;
-export const SHORT_PAGE_HEADER_SIZE = 24;
-export const LONG_PAGE_HEADER_SIZE = 40;
-
-const XLP_FIRST_IS_CONTRECORD = 0x0001;
-const XLP_LONG_HEADER = 0x0002;
-const XLP_BKP_REMOVABLE = 0x0004;
-const XLP_FIRST_IS_OVERWRITE_CONTRECORD = 0x0008;
-const XLP_ALL_FLAGS =
-  XLP_FIRST_IS_CONTRECORD | XLP_LONG_HEADER | XLP_BKP_REMOVABLE | XLP_FIRST_IS_OVERWRITE_CONTRECORD;
+import {
+  DEFAULT_SEGMENT_SIZE,
+  LONG_PAGE_HEADER_SIZE,
+  SHORT_PAGE_HEADER_SIZE,
+  XLOG_BLCKSZ,
+  XLP_ALL_FLAGS,
+  XLP_FIRST_IS_CONTRECORD,
+  XLP_FIRST_IS_OVERWRITE_CONTRECORD,
+  XLP_LONG_HEADER,
+} from './segment.ts';
 
 const RM_XLOG_ID = 0;
 const XLOG_SWITCH = 0x40;
@@ -104,7 +102,7 @@ export class WalReader {
   constructor(options: WalReaderOptions) {
     this.magic = options.dialect.xlogPageMagic;
     this.bits = options.dialect.imageBits;
-    this.segmentSize = options.segmentSize ?? XLOG_SEG_SIZE;
+    this.segmentSize = options.segmentSize ?? DEFAULT_SEGMENT_SIZE;
     this.checkPrev = options.checkPrev ?? false;
     this.resync = options.resync ?? false;
     this.lsn = options.start;
