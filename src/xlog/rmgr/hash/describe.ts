@@ -1,0 +1,68 @@
+// Hash index records in words, exactly as pg_waldump prints them. Majors differ only in VACUUM_ONE_PAGE: 14 and
+// 15 say latestRemovedXid, 16 snapshotConflictHorizon, 17 and 18 add isCatalogRel.
+//
+// Record layouts stand in build.ts, overflow.ts and tuples.ts. SPLIT_PAGE and SPLIT_CLEANUP have no description.
+//
+// Mirrors hash_desc of src/backend/access/rmgrdesc/hashdesc.c.
+
+import type { WalRecord } from '../../record.ts';
+import { XLH_SPLIT_META_UPDATE_MASKS, XLH_SPLIT_META_UPDATE_SPLITPOINT } from './build.ts';
+import { vacuumNtuples14, vacuumNtuples16 } from './tuples.ts';
+
+const u8 = (r: WalRecord, field: number): number => r.view.getUint8(r.mainOffset + field);
+const u16 = (r: WalRecord, field: number): number => r.view.getUint16(r.mainOffset + field, true);
+const u32 = (r: WalRecord, field: number): number => r.view.getUint32(r.mainOffset + field, true);
+const f64 = (r: WalRecord, field: number): string => formatG(r.view.getFloat64(r.mainOffset + field, true));
+const flag = (value: number): string => (value !== 0 ? 'T' : 'F');
+
+type Describe = (record: WalRecord) => string;
+
+export const describeInitMetaPage: Describe = r => `num_tuples ${f64(r, 0)}, fillfactor ${u16(r, 12)}`;
+export const describeInitBitmapPage: Describe = r => `bmsize ${u16(r, 0)}`;
+export const describeInsert: Describe = r => `off ${u16(r, 0)}`;
+export const describeAddOvflPage: Describe = r => `bmsize ${u16(r, 0)}, bmpage_found ${flag(u8(r, 2))}`;
+export const describeSplitAllocatePage: Describe = r =>
+  `new_bucket ${u32(r, 0)}, ` +
+  `meta_page_masks_updated ${flag(u8(r, 8) & XLH_SPLIT_META_UPDATE_MASKS)}, ` +
+  `issplitpoint_changed ${flag(u8(r, 8) & XLH_SPLIT_META_UPDATE_SPLITPOINT)}`;
+export const describeSplitComplete: Describe = r =>
+  `old_bucket_flag ${u16(r, 0)}, new_bucket_flag ${u16(r, 2)}`;
+export const describeMovePageContents: Describe = r => `ntups ${u16(r, 0)}, is_primary ${flag(u8(r, 2))}`;
+export const describeSqueezePage: Describe = r =>
+  `prevblkno ${u32(r, 0)}, nextblkno ${u32(r, 4)}, ntups ${u16(r, 8)}, is_primary ${flag(u8(r, 10))}`;
+export const describeDelete: Describe = r =>
+  `clear_dead_marking ${flag(u8(r, 0))}, is_primary ${flag(u8(r, 1))}`;
+export const describeUpdateMetaPage: Describe = r => `ntuples ${f64(r, 0)}`;
+
+export const describeVacuumOnePage14: Describe = r =>
+  `ntuples ${vacuumNtuples14(r)}, latestRemovedXid ${u32(r, 0)}`;
+export const describeVacuumOnePage16: Describe = r =>
+  `ntuples ${vacuumNtuples16(r)}, snapshotConflictHorizon ${u32(r, 0)}`;
+export const describeVacuumOnePage17: Describe = r =>
+  `${describeVacuumOnePage16(r)}, isCatalogRel ${flag(u8(r, 6))}`;
+
+/** C's %g: six significant digits, no zeros at the end, an exponent where it is below -4 or above 5. */
+export function formatG(value: number): string {
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
+  if (value === 0) return Object.is(value, -0) ? '-0' : '0';
+  const [mantissa, exponent] = roundHalfEven(value).toExponential(5).split('e');
+  const power = Number(exponent);
+  if (power >= -4 && power < 6) return stripZeros(value.toFixed(5 - power));
+  const digits = String(Math.abs(power)).padStart(2, '0');
+  return `${stripZeros(mantissa!)}e${power < 0 ? '-' : '+'}${digits}`;
+}
+
+/** C rounds a tie to the even digit, toExponential away from zero: whole numbers are rounded here. */
+function roundHalfEven(value: number): number {
+  const magnitude = Math.abs(value);
+  if (!Number.isSafeInteger(value) || magnitude < 1e6) return value;
+  const unit = 10 ** (String(magnitude).length - 6);
+  const rest = magnitude % unit;
+  const down = magnitude - rest;
+  const up = rest > unit / 2 || (rest === unit / 2 && (down / unit) % 2 === 1);
+  return Math.sign(value) * (up ? down + unit : down);
+}
+
+function stripZeros(text: string): string {
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+}
