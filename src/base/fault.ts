@@ -49,6 +49,14 @@ export const FAULTS = {
   'server-error': 'unavailable',
   'auth-failed': 'denied',
   'config-invalid': 'invalid',
+  // safekeeper
+  'safekeeper-control': 'corrupt',
+  'safekeeper-wal': 'corrupt',
+  'wal-missing': 'missing',
+  'term-changed': 'conflict',
+  'generation-mismatch': 'conflict',
+  'not-a-member': 'denied',
+  'timeline-deleted': 'missing',
   // services
   'tenant-missing': 'missing',
   'timeline-missing': 'missing',
