@@ -2,7 +2,7 @@
 // does. main.ts turns the table of verbs into a command line; a verb itself sees only the World it is handed,
 // so a test can run it with a world of its own.
 
-import type { Clock, Disk, Log, Net, Random } from './ports.ts';
+import type { Clock, Disk, Net, Random } from './ports.ts';
 
 export interface ArgumentSpec {
   readonly name: string;
@@ -77,7 +77,6 @@ export interface Terminal {
 export interface World {
   readonly clock: Clock;
   readonly random: Random;
-  readonly log: Log;
   readonly net: Net;
   readonly terminal: Terminal;
   /** The file system below a directory (relative to the working directory, or absolute). */

@@ -11,8 +11,8 @@
 //
 // Checked: magic, page address, continuation flag and remaining length, segment and page size, record length,
 // manager id, CRC-32C, block headers. What does not hold is a Fault with LSN and reason: `wal-page-header`,
-// `wal-record`, `wal-crc`; zeros where a page or a record should begin are `wal-end`, the way a log ends. After a
-// Fault the reader is spent.
+// `wal-record`, `wal-crc`; zeros where a page or a record should begin, and the pages of a recycled segment, are
+// `wal-end`, the way a log ends. After a Fault the reader is spent.
 //
 // A log may be entered at any record boundary, or, with `resync`, at any page boundary: the tail of a record
 // begun before is then passed over. A record cut short by a crash and overwritten (OVERWRITE_CONTRECORD) is
@@ -294,6 +294,10 @@ export class WalReader {
       throw this.badPage(`magic 0x${hex4(magic)}, not 0x${hex4(this.magic)}`);
     }
     if ((info & ~XLP_ALL_FLAGS) !== 0) throw this.badPage(`info bits 0x${hex4(info)}`);
+    if (address < this.lsn) {
+      const what = `a page of older log (${formatLsn(address)}), left from a recycled segment`;
+      throw new Fault('wal-end', `no page at ${formatLsn(this.lsn)}: ${what}`);
+    }
     if (address !== this.lsn) throw this.badPage(`address ${formatLsn(address)}`);
     this.timelineId = view.getUint32(at + 4, true);
     if ((info & XLP_LONG_HEADER) !== 0) {

@@ -66,8 +66,10 @@ export async function openWal(world: World, path: string, timeline: number | und
   );
 }
 
+/** A path as the disk at the root of the file system takes it. */
 export function resolvePath(world: World, path: string): string {
-  return path.startsWith('/') ? path : `${world.environment('PWD') ?? ''}/${path}`;
+  const absolute = path.startsWith('/') ? path : `${world.environment('PWD') ?? ''}/${path}`;
+  return absolute.replace(/^\/+/, '').replace(/\/+$/, '');
 }
 
 async function filesSource(disk: Disk, paths: string[], timeline: number | undefined): Promise<WalSource> {

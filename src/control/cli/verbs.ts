@@ -1,0 +1,6 @@
+// Every verb of the command line, in the order of the help.
+
+import type { Verb } from '../../base/command.ts';
+import { walDump } from './wal-dump.ts';
+
+export const verbs: readonly Verb[] = [walDump];

@@ -1,0 +1,30 @@
+// The real world, put together: what main hands to a verb.
+
+import type { World } from '../base/command.ts';
+import { hostClock } from './clock.ts';
+import { hostDisk } from './disk.ts';
+import { hostNet } from './net.ts';
+import { hostRandom } from './random.ts';
+import { hostTerminal } from './terminal.ts';
+import { readUnpacked } from './unpack.ts';
+
+export function hostWorld(): World {
+  const interrupted = new AbortController();
+  const interrupt = (): void => {
+    // The second time somebody means it: end at once.
+    if (interrupted.signal.aborted) process.exit(130);
+    interrupted.abort(new Error('interrupted'));
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  return {
+    clock: hostClock,
+    random: hostRandom,
+    net: hostNet(),
+    terminal: hostTerminal(),
+    disk: hostDisk,
+    readUnpacked,
+    environment: name => (name === 'PWD' ? process.cwd() : process.env[name]),
+    signal: interrupted.signal,
+  };
+}
