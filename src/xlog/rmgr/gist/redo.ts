@@ -81,14 +81,18 @@ export const pageUpdate: PageRedo = (page, record, block) => {
   addTuples(page, record, at, end);
 };
 
-/** gistRedoDeleteRecord, with the offset numbers where a major has them. */
+/**
+ * gistRedoDeleteRecord, with the offset numbers where a major has them. The page becomes what gistprunepage made of
+ * it: Postgres's redo would set F_TUPLES_DELETED besides, which the writer does not, so that Postgres's own
+ * consistency check stops at these records. Nothing reads that flag.
+ */
 const deleteTuples =
   (offsets: number): PageRedo =>
   (page, record) => {
     const main = record.mainOffset;
     const count = record.view.getUint16(main + DELETE_NTODELETE, true);
     pageIndexMultiDelete(page, record.view, main + offsets, count);
-    setGistFlags(page, (gistFlags(page) & ~F_HAS_GARBAGE) | F_TUPLES_DELETED);
+    setGistFlags(page, gistFlags(page) & ~F_HAS_GARBAGE);
   };
 
 export const deleteTuples14 = deleteTuples(DELETE_OFFSETS_14);
