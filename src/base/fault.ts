@@ -48,6 +48,7 @@ export const FAULTS = {
   'reconnect-requested': 'conflict',
   'server-error': 'unavailable',
   'auth-failed': 'denied',
+  'token-invalid': 'denied',
   'config-invalid': 'invalid',
   // safekeeper
   'safekeeper-control': 'corrupt',

@@ -121,6 +121,28 @@ export interface Net {
   connect(address: { host: string; port: number }, options?: { timeoutMs?: number }): Promise<Connection>;
 }
 
+export interface HttpCall {
+  readonly method: string;
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  /** For the whole of the answer's head; its body may take longer. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface HttpReply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Read it to the end, or stop: the connection is then cut. */
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** Requests to other services. Errors: `connection-failed`, `timeout`. */
+export interface Http {
+  request(call: HttpCall): Promise<HttpReply>;
+}
+
 export type LogFields = Readonly<Record<string, unknown>>;
 
 export interface Log {
