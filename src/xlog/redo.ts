@@ -40,7 +40,8 @@ export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block
   return 'applied';
 }
 
-function mayBeNew(dialect: Dialect, record: WalRecord, block: BlockRef): boolean {
+/** A page that the record may begin although it is not marked will-init; see Op.mayBeNew. */
+export function mayBeNew(dialect: Dialect, record: WalRecord, block: BlockRef): boolean {
   const rmgr = dialect.rmgrs[record.rmid];
   const op = rmgr && findOp(rmgr, record.info);
   return op?.mayBeNew?.includes(block.id) ?? false;

@@ -1,0 +1,168 @@
+// Recovery in memory: each record's blocks redone on a cluster's pages, its effects carried out, and every
+// verification image compared after masking just what Postgres masks.
+//
+// Order as in Postgres: a record's effects and blocks together make one change; images are checked after it
+// (checkXLogConsistency of xlogrecovery.c): an image that was restored proves nothing and is passed over, so is
+// one whose page has moved past the record. A block that is not there when a record wants to edit it must belong
+// to something cut or dropped later: it is remembered, and whatever is still remembered at the end is a fault of
+// the log (log_invalid_page and XLogCheckInvalidPages of xlogutils.c).
+
+import type { Lsn } from '../../base/lsn.ts';
+import { relKey } from '../../base/rel.ts';
+import type { Dialect } from '../dialect.ts';
+import { restoreImage } from '../image.ts';
+import { BLCKSZ, newPage, pageLsn } from '../page.ts';
+import type { BlockRef, WalRecord } from '../record.ts';
+import { mayBeNew, redoBlock } from '../redo.ts';
+import { findOp, opName } from '../rmgr.ts';
+import { EffectsOnCluster } from './apply.ts';
+import type { Cluster } from './cluster.ts';
+import { Tally } from './tally.ts';
+
+/** A page that came out other than Postgres made it. */
+export interface Mismatch {
+  readonly lsn: Lsn;
+  readonly rmgr: string;
+  readonly op: string;
+  readonly block: { spcOid: number; dbOid: number; relNumber: number; forkNum: number; blkno: number };
+  /** Masked bytes: what replay made, what Postgres wrote. */
+  readonly ours: Uint8Array;
+  readonly theirs: Uint8Array;
+  /** For blocks that could not be replayed at all. */
+  readonly error?: string;
+}
+
+const MISMATCHES_KEPT_MAX = 100;
+
+export class Replayer {
+  readonly tally: Tally;
+  readonly mismatches: Mismatch[] = [];
+  private readonly dialect: Dialect;
+  private readonly cluster: Cluster;
+  private readonly effects: EffectsOnCluster;
+  private readonly ours = newPage();
+  private readonly theirs = newPage();
+
+  constructor(dialect: Dialect, cluster: Cluster, options: { trackCommitTimestamp: boolean }) {
+    this.dialect = dialect;
+    this.cluster = cluster;
+    this.tally = new Tally(dialect);
+    this.effects = new EffectsOnCluster(cluster, options.trackCommitTimestamp);
+  }
+
+  replay(record: WalRecord): void {
+    const tally = this.tally;
+    const row = tally.row(record);
+    tally.records++;
+    row.records++;
+    const rmgr = this.dialect.rmgrs[record.rmid];
+    const op = rmgr && findOp(rmgr, record.info);
+    if (op === undefined) {
+      this.refuse(record, undefined, `no row for rmgr ${record.rmid} info 0x${record.info.toString(16)}`);
+      return;
+    }
+    let images = false;
+    for (let id = 0; id <= record.maxBlockId; id++) {
+      const block = record.blocks[id]!;
+      if (!block.inUse) continue;
+      this.redo(record, block);
+      if (block.hasImage && !block.applyImage) images = true;
+    }
+    op.effects?.(record, this.effects.emit);
+    if (images) this.verify(record);
+  }
+
+  /** References to pages that were not there and that nothing cut or dropped since. */
+  danglingPages(): readonly string[] {
+    return this.effects.invalidPages.remaining();
+  }
+
+  private redo(record: WalRecord, block: BlockRef): void {
+    const { spcOid, dbOid, relNumber, forkNum, blkno } = block;
+    const creates =
+      block.willInit || (block.hasImage && block.applyImage) || mayBeNew(this.dialect, record, block);
+    const file = creates
+      ? this.cluster.findOrCreate(spcOid, dbOid, relNumber, forkNum)
+      : this.cluster.find(spcOid, dbOid, relNumber, forkNum);
+    const page = creates ? file!.extendTo(blkno) : file?.page(blkno);
+    const row = this.tally.row(record);
+    if (page === undefined) {
+      this.effects.invalidPages.add(relKey(spcOid, dbOid, relNumber, forkNum), blkno, record);
+      this.tally.countBlock(row, 'missing');
+      return;
+    }
+    try {
+      const outcome = redoBlock(this.dialect, page, record, block);
+      if (outcome === 'missing') {
+        this.effects.invalidPages.add(relKey(spcOid, dbOid, relNumber, forkNum), blkno, record);
+      }
+      this.tally.countBlock(row, outcome);
+    } catch (error) {
+      this.refuse(record, block, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private refuse(record: WalRecord, block: BlockRef | undefined, error: string): void {
+    this.tally.unsupported++;
+    this.tally.row(record).unsupported++;
+    this.keep(record, block, new Uint8Array(0), new Uint8Array(0), error);
+  }
+
+  private verify(record: WalRecord): void {
+    const row = this.tally.row(record);
+    const mask = this.dialect.rmgrs[record.rmid]!.mask;
+    for (let id = 0; id <= record.maxBlockId; id++) {
+      const block = record.blocks[id]!;
+      if (!block.inUse || !block.hasImage || block.applyImage) continue;
+      const page = this.cluster
+        .find(block.spcOid, block.dbOid, block.relNumber, block.forkNum)
+        ?.page(block.blkno);
+      if (page === undefined || pageLsn(page) > record.endLsn) continue;
+      this.ours.bytes.set(page.bytes);
+      restoreImage(this.theirs.bytes, record, block);
+      row.verified++;
+      this.tally.verified++;
+      try {
+        mask?.(this.ours, block.blkno);
+        mask?.(this.theirs, block.blkno);
+      } catch (error) {
+        this.mismatch(record, block, error instanceof Error ? error.message : String(error));
+        continue;
+      }
+      if (!samePage(this.ours.bytes, this.theirs.bytes)) this.mismatch(record, block);
+    }
+  }
+
+  private mismatch(record: WalRecord, block: BlockRef, error?: string): void {
+    this.tally.mismatched++;
+    this.tally.row(record).mismatched++;
+    this.keep(record, block, this.ours.bytes.slice(), this.theirs.bytes.slice(), error);
+  }
+
+  private keep(
+    record: WalRecord,
+    block: BlockRef | undefined,
+    ours: Uint8Array,
+    theirs: Uint8Array,
+    error?: string,
+  ): void {
+    if (this.mismatches.length >= MISMATCHES_KEPT_MAX) return;
+    const rmgr = this.dialect.rmgrs[record.rmid];
+    const { spcOid, dbOid, relNumber, forkNum, blkno } = block ?? NO_BLOCK;
+    this.mismatches.push({
+      lsn: record.lsn,
+      rmgr: rmgr?.name ?? `custom${record.rmid}`,
+      op: rmgr === undefined ? 'UNKNOWN' : opName(rmgr, record.info),
+      block: { spcOid, dbOid, relNumber, forkNum, blkno },
+      ours,
+      theirs,
+      ...(error === undefined ? {} : { error }),
+    });
+  }
+}
+
+const NO_BLOCK = { spcOid: 0, dbOid: 0, relNumber: 0, forkNum: 0, blkno: 0 };
+
+export function samePage(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === BLCKSZ && b.length === BLCKSZ && Buffer.compare(a, b) === 0;
+}
