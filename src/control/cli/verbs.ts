@@ -2,5 +2,6 @@
 
 import type { Verb } from '../../base/command.ts';
 import { walDump } from './wal-dump.ts';
+import { walVerify } from './wal-verify.ts';
 
-export const verbs: readonly Verb[] = [walDump];
+export const verbs: readonly Verb[] = [walDump, walVerify];
