@@ -1,11 +1,21 @@
 // Resource managers by major: which row of each manager a major's log is read with. A cell that equals its left
 // neighbour is the same object (the rows say so where they are defined), so a change of layout stands out there.
 //
-// Neon's builds read Heap and Heap2 with rows of their own, and have manager 134 from 16 on (there is no Neon
-// build of 18 yet; its row is 17's).
+// Neon's builds read Heap, Heap2 and Btree with rows of their own, and have manager 134 from 16 on (there is no
+// Neon build of 18 yet; its row is 17's).
 
 import { brin14, brin15, brin16, brin17, brin18 } from '../rmgr/brin.ts';
-import { btree14, btree15, btree16, btree17, btree18 } from '../rmgr/btree/rows.ts';
+import {
+  btree14,
+  btree14Neon,
+  btree15,
+  btree15Neon,
+  btree16,
+  btree16Neon,
+  btree17,
+  btree17Neon,
+  btree18,
+} from '../rmgr/btree/rows.ts';
 import { clog14, clog15, clog16, clog17, clog18 } from '../rmgr/clog.ts';
 import { commitTs14, commitTs15, commitTs16, commitTs17, commitTs18 } from '../rmgr/commit-ts.ts';
 import { dbase14, dbase15, dbase16, dbase17, dbase18 } from '../rmgr/dbase.ts';
@@ -81,10 +91,10 @@ const ROWS: readonly Row[] = [
 
 /** What Neon's build of a major has instead, or besides. */
 const NEON: Readonly<Record<Major, readonly Rmgr[]>> = {
-  14: [heap2Neon14, heapNeon14],
-  15: [heap2Neon15, heapNeon15],
-  16: [heap2Neon16, heapNeon16, neonRmgr16],
-  17: [heap2Neon17, heapNeon17, neonRmgr17],
+  14: [heap2Neon14, heapNeon14, btree14Neon],
+  15: [heap2Neon15, heapNeon15, btree15Neon],
+  16: [heap2Neon16, heapNeon16, btree16Neon, neonRmgr16],
+  17: [heap2Neon17, heapNeon17, btree17Neon, neonRmgr17],
   18: [neonRmgr17],
 };
 
