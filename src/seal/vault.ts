@@ -61,7 +61,12 @@ export interface LogOptions {
   readonly create: boolean;
   /** On opening: less than this means that synced bytes were lost, and the log is refused. */
   readonly atLeast?: number;
+  /** On making: room in bytes filled with zeros ahead. Syncing into it is a third faster than growing a file. */
+  readonly reserve?: number;
 }
+
+/** A log that is only read, e.g. one in an object store. */
+export type SealedLogSource = Pick<SealedLog, 'name' | 'origin' | 'length' | 'read' | 'close'>;
 
 export interface SealOptions {
   /** Kept in the header and authenticated with it; see `ExpectOptions`. */
@@ -80,17 +85,23 @@ export interface Vault {
   create(name: string, options?: SealOptions): Promise<SealedWriter>;
   open(name: string, options?: ExpectOptions): Promise<SealedSource>;
   log(name: string, options: LogOptions): Promise<SealedLog>;
-  /** Names of finished files under a prefix, sorted; files half made are not among them. */
+  /** Names that begin so, in one directory (that of the prefix), sorted; files half made are not among them. */
   list(prefix?: string): Promise<string[]>;
   remove(name: string): Promise<void>;
+  /** Copies: the name is part of what is sealed. */
   rename(from: string, to: string): Promise<void>;
+  /** Removes what a crash left half made in the vault's own directory; before anything is being written. */
+  sweep(): Promise<number>;
   /** Sealed bytes for an object store, bound to `name` as a file of that name would be. */
   seal(name: string, bytes: Uint8Array, options?: SealOptions): Promise<Uint8Array>;
   unseal(name: string, sealed: Uint8Array, options?: ExpectOptions): Promise<Uint8Array>;
   /** Ranged plaintext over an object's sealed bytes. */
   openSource(name: string, sealed: Source, options?: ExpectOptions): Promise<SealedSource>;
+  openLogSource(name: string, sealed: Source): Promise<SealedLogSource>;
   /** A file's sealed bytes as they are: what an upload sends. */
   copyOut(name: string): Promise<SealedSource>;
   /** Sealed bytes as they are, checked to be the whole of `name`, durable under it: what a download keeps. */
   copyIn(name: string, sealed: Source): Promise<void>;
+  /** The sealed bytes of another file of this tenant, bound to `name` here: the header is new, the rest the same. */
+  rebind(name: string, sealed: Source, from: { scope: SealScope; name: string }): Promise<Source>;
 }

@@ -1,0 +1,74 @@
+// The ledger of nonces: handed every byte that is ever written to a disk (SimDisk's `onWrite`), it finds each
+// sealed chunk, frame and wrapped key in it and refuses to see one (key, nonce) pair twice. Bytes that were cut
+// off, torn or overwritten later count as well: an attacker may have kept a copy.
+//
+// It reads the formats by their drawings (src/seal/sealed-*.ts), not by their code.
+
+const HEADER = 512;
+const TAG = 16;
+const FRAME_HEADER = 48;
+
+interface Known {
+  readonly kind: number;
+  readonly chunkBytes: number;
+  readonly dek: string;
+}
+
+const hex = (bytes: Uint8Array, from: number, to: number): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('hex');
+
+export class NonceLedger {
+  private readonly files = new Map<string, Known>();
+  private readonly seen = new Set<string>();
+
+  /** Pairs seen so far. */
+  get count(): number {
+    return this.seen.size;
+  }
+
+  /** For `onWrite`: one call of the disk, which always carries whole chunks and frames. */
+  see(path: string, offset: number, bytes: Uint8Array): void {
+    const name = path.replace(/\.partial-.*/, '');
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    let at = 0;
+    if (offset === 0) {
+      if (bytes.length < HEADER || hex(bytes, 0, 8) !== Buffer.from('LAKESEAL').toString('hex')) {
+        throw new Error(`${path}: written without a sealed header`);
+      }
+      const dek = hex(bytes, 80, 96);
+      this.files.set(name, { kind: bytes[10]!, chunkBytes: view.getUint32(12), dek });
+      this.add(`kek ${hex(bytes, 16, 32)} ${view.getUint32(64)}`, hex(bytes, 68, 80), path);
+      at = HEADER;
+    }
+    const known = this.files.get(name);
+    if (!known) throw new Error(`${path}: written to before its header`);
+    if (known.kind === 1) this.seeChunks(known, path, offset, bytes, at);
+    else this.seeFrames(known, path, bytes, at, view);
+  }
+
+  private seeChunks(known: Known, path: string, offset: number, bytes: Uint8Array, from: number): void {
+    const step = known.chunkBytes + TAG;
+    for (let at = from; at < bytes.length; at += step) {
+      const place = offset + at - HEADER;
+      if (place % step !== 0) throw new Error(`${path}: a write begins within a chunk, at ${offset + at}`);
+      this.add(`file ${known.dek}`, String(place / step), path);
+    }
+  }
+
+  private seeFrames(known: Known, path: string, bytes: Uint8Array, from: number, view: DataView): void {
+    for (let at = from; at < bytes.length; ) {
+      if (view.getUint32(at) === 0) return; // room reserved ahead
+      if (hex(bytes, at, at + 4) !== Buffer.from('LBFR').toString('hex')) {
+        throw new Error(`${path}: no frame where one must begin`);
+      }
+      this.add(`log ${known.dek} ${hex(bytes, at + 32, at + 48)}`, String(view.getUint32(at + 24)), path);
+      at += FRAME_HEADER + view.getUint32(at + 4) + TAG;
+    }
+  }
+
+  private add(key: string, nonce: string, path: string): void {
+    const pair = `${key} | ${nonce}`;
+    if (this.seen.has(pair)) throw new Error(`${path}: a nonce was used twice: ${pair}`);
+    this.seen.add(pair);
+  }
+}

@@ -1,0 +1,326 @@
+import { describe, expect, test } from 'vitest';
+import { SimDisk } from '../../integration/sim/disk.ts';
+import { SimFileKeys } from '../../integration/sim/file-keys.ts';
+import { NonceLedger } from '../../integration/sim/nonces.ts';
+import { SimRandom } from '../../integration/sim/random.ts';
+import { concatBytes, EMPTY_BYTES, utf8 } from '../base/bytes.ts';
+import { Fault } from '../base/fault.ts';
+import { openVault } from './disk-vault.ts';
+import { HEADER_BYTES } from './sealed-header.ts';
+import { FRAME_OVERHEAD, FRAME_PLAIN_MAX } from './sealed-log.ts';
+import type { SealedLog } from './vault.ts';
+
+const TENANT = '11'.repeat(16);
+
+function setup(seed = 1, options: { capacityBytes?: number } = {}) {
+  const random = new SimRandom(seed);
+  const ledger = new NonceLedger();
+  const disk = new SimDisk({
+    random: random.split('disk'),
+    onWrite: (path, offset, bytes) => ledger.see(path, offset, bytes),
+    ...options,
+  });
+  const keys = new SimFileKeys(TENANT, random.split('kek'));
+  const open = () => openVault({ disk, directory: 'wal', scope: { tenant: TENANT }, keys, random });
+  return { random, disk, keys, ledger, open, vault: open() };
+}
+
+const all = (log: SealedLog): Promise<Uint8Array> => log.read(log.origin, log.length - log.origin);
+const text = async (log: SealedLog): Promise<string> => Buffer.from(await all(log)).toString();
+
+async function put(log: SealedLog, what: string): Promise<void> {
+  log.append([utf8(what)]);
+  await log.flush();
+}
+
+describe('a log', () => {
+  test('begins where it is told, grows, and is read by range', async () => {
+    const { vault, open } = setup();
+    const log = await vault.log('seg', { create: true, origin: 1000 });
+    expect([log.origin, log.length, log.durable]).toEqual([1000, 1000, 1000]);
+    log.append([utf8('ab'), new Uint8Array(0), utf8('cd')]);
+    expect([log.length, log.durable]).toEqual([1004, 1000]);
+    await expect(log.read(1000, 1)).rejects.toMatchObject({ code: 'bytes-short' });
+    await log.flush();
+    await put(log, 'efg');
+    expect(log.durable).toBe(1007);
+    expect(Buffer.from(await log.read(1003, 3)).toString()).toBe('def');
+    await expect(log.read(999, 1)).rejects.toMatchObject({ code: 'bytes-short' });
+    await expect(log.read(1006, 2)).rejects.toMatchObject({ code: 'bytes-short' });
+    await log.close();
+    await expect(vault.log('seg', { create: true })).rejects.toMatchObject({ code: 'file-exists' });
+    const again = await open().log('seg', { create: false });
+    expect([again.origin, again.length, again.durable]).toEqual([1000, 1007, 1007]);
+    await put(again, 'hi');
+    expect(await text(again)).toBe('abcdefghi');
+  });
+
+  test('flushes that meet are one write: what was appended meanwhile goes with the next', async () => {
+    const { vault, disk } = setup();
+    const log = await vault.log('seg', { create: true });
+    const before = disk.steps;
+    const flushes: Promise<void>[] = [];
+    for (let i = 0; i < 10; i++) {
+      log.append([utf8('x')]);
+      flushes.push(log.flush());
+    }
+    await Promise.all(flushes);
+    expect(log.durable).toBe(10);
+    expect(disk.steps - before).toBe(2); // one write and sync each: the first, and the nine together
+  });
+
+  test('large and many pieces become frames of bounded size', async () => {
+    const { vault, random, open } = setup();
+    const log = await vault.log('seg', { create: true });
+    const pieces = [
+      random.bytes(3 * FRAME_PLAIN_MAX + 17),
+      ...Array.from({ length: 40 }, () => random.bytes(100)),
+    ];
+    log.append(pieces);
+    await log.flush();
+    expect(Buffer.compare(await all(log), concatBytes(pieces))).toBe(0);
+    const again = await open().log('seg', { create: false });
+    expect(Buffer.compare(await all(again), concatBytes(pieces))).toBe(0);
+  });
+
+  test('room reserved ahead changes nothing but where the file ends', async () => {
+    const { vault, disk, open } = setup();
+    const log = await vault.log('seg', { create: true, reserve: 3_000_000 });
+    await put(log, 'abc');
+    expect((await disk.stat('wal/seg'))?.size).toBe(3_000_000);
+    await log.close();
+    const again = await open().log('seg', { create: false });
+    expect(await text(again)).toBe('abc');
+    await put(again, 'def');
+    expect((await disk.stat('wal/seg'))?.size).toBe(3_000_000);
+    const out = await open().copyOut('seg');
+    const source = await open().openLogSource('seg', out);
+    expect(Buffer.from(await source.read(1, 4)).toString()).toBe('bcde');
+  });
+});
+
+describe('truncation', () => {
+  test('at a frame, within one, of what is only buffered; then other bytes follow', async () => {
+    const { vault, open } = setup();
+    const log = await vault.log('seg', { create: true });
+    await put(log, 'aaaa');
+    await put(log, 'bbbb');
+    log.append([utf8('cc'), utf8('dd')]);
+    await log.truncate(11);
+    expect([log.length, log.durable]).toEqual([11, 8]);
+    await log.flush();
+    expect(await text(log)).toBe('aaaabbbbccd');
+    await log.truncate(6);
+    expect([log.length, log.durable]).toEqual([6, 6]);
+    await put(log, 'XYZ');
+    await log.truncate(8);
+    await log.truncate(4);
+    await put(log, '12');
+    expect(await text(log)).toBe('aaaa12');
+    expect(await text(await open().log('seg', { create: false }))).toBe('aaaa12');
+    await expect(log.truncate(100)).rejects.toMatchObject({ code: 'bytes-short' });
+    await log.truncate(0);
+    expect(await text(log)).toBe('');
+    await put(log, 'new');
+    expect(await text(await open().log('seg', { create: false }))).toBe('new');
+  });
+});
+
+describe('trouble', () => {
+  test('a failed sync is final', async () => {
+    const { vault, disk } = setup();
+    const log = await vault.log('seg', { create: true });
+    await put(log, 'kept');
+    disk.failSyncs(1);
+    log.append([utf8('lost')]);
+    await expect(log.flush()).rejects.toMatchObject({ code: 'disk-failed' });
+    await expect(log.flush()).rejects.toMatchObject({ code: 'disk-failed' });
+    await expect(log.truncate(0)).rejects.toMatchObject({ code: 'disk-failed' });
+    expect(() => log.append([utf8('x')])).toThrow('takes no more');
+    expect(log.durable).toBe(4);
+    expect(Buffer.from(await log.read(0, 4)).toString()).toBe('kept');
+  });
+
+  test('a full disk is not: what could not be written goes with the next flush, under another key', async () => {
+    const { vault, open, ledger } = setup(1, { capacityBytes: 1000 });
+    const log = await vault.log('seg', { create: true });
+    await put(log, 'kept');
+    log.append([new Uint8Array(600).fill(65)]);
+    await expect(log.flush()).rejects.toMatchObject({ code: 'disk-full' });
+    expect([log.length, log.durable]).toEqual([604, 4]);
+    await log.truncate(10); // still buffered: only less of it now
+    await log.flush();
+    expect(await text(log)).toBe('keptAAAAAA');
+    expect(await text(await open().log('seg', { create: false }))).toBe('keptAAAAAA');
+    expect(ledger.count).toBeGreaterThan(2);
+  });
+
+  test('a revoked key stops appends and reads, keeps what is buffered, and gives way again', async () => {
+    const { vault, keys } = setup();
+    const log = await vault.log('seg', { create: true });
+    await put(log, 'one');
+    log.append([utf8('two')]);
+    keys.revoke();
+    for (const work of [() => log.flush(), () => log.write(), () => log.read(0, 1), () => log.truncate(1)]) {
+      await expect(work()).rejects.toMatchObject({ code: 'key-revoked' });
+    }
+    keys.restore();
+    await log.flush();
+    expect(await text(log)).toBe('onetwo');
+  });
+});
+
+describe('damage', () => {
+  async function threeFrames() {
+    const world = setup();
+    const log = await world.vault.log('seg', { create: true });
+    for (const what of ['first frame', 'second frame', 'third frame']) await put(log, what);
+    const bytes = await world.disk.readFile('wal/seg');
+    const start = (n: number): number => HEADER_BYTES + [0, 11, 23, 34][n]! + n * FRAME_OVERHEAD;
+    return { ...world, log, bytes, start };
+  }
+
+  test('of a synced frame in the middle is refused and named, wherever it is', async () => {
+    const { disk, bytes, start, open } = await threeFrames();
+    for (let at = 0; at < start(2); at++) {
+      const damaged = bytes.slice();
+      damaged[at]! ^= 1 << (at % 8);
+      disk.plant('wal/seg', damaged);
+      await expect(open().log('seg', { create: false }), `byte ${at}`).rejects.toMatchObject({
+        kind: 'corrupt',
+        message: expect.stringContaining(`${TENANT}/seg`),
+      });
+    }
+  });
+
+  test('of the last frame looks like a torn tail, unless the caller knows what was durable', async () => {
+    const { disk, bytes, start, open } = await threeFrames();
+    for (let at = start(2); at < bytes.length; at++) {
+      const damaged = bytes.slice();
+      damaged[at]! ^= 1 << (at % 8);
+      disk.plant('wal/seg', damaged);
+      await expect(open().log('seg', { create: false, atLeast: 34 })).rejects.toMatchObject({
+        code: 'sealed-tampered',
+        message: expect.stringContaining('its end was cut off'),
+      });
+      const log = await open().log('seg', { create: false });
+      expect(await text(log)).toBe('first framesecond frame');
+      expect((await disk.stat('wal/seg'))?.size).toBe(start(2));
+    }
+  });
+
+  test('frames swapped, repeated, dropped or of another log', async () => {
+    const { disk, bytes, start, open, vault } = await threeFrames();
+    const other = await vault.log('other', { create: true });
+    for (const what of ['first frame', 'second frame', 'third frame']) await put(other, what);
+    const theirs = await disk.readFile('wal/other');
+    const frame = (from: Uint8Array, n: number): Uint8Array => from.subarray(start(n), start(n + 1));
+    const head = bytes.subarray(0, start(0));
+    const shapes: Record<string, Uint8Array[]> = {
+      dropped: [frame(bytes, 0), frame(bytes, 2)],
+      swapped: [frame(bytes, 1), frame(bytes, 0), frame(bytes, 2)],
+      foreign: [frame(bytes, 0), frame(theirs, 1), frame(bytes, 2)],
+      repeated: [frame(bytes, 0), frame(bytes, 0), frame(bytes, 1)],
+    };
+    for (const [name, frames] of Object.entries(shapes)) {
+      disk.plant('wal/seg', concatBytes([head, ...frames]));
+      const opening = open().log('seg', { create: false, atLeast: 34 });
+      await expect(opening, name).rejects.toMatchObject({ code: 'sealed-tampered' });
+    }
+    disk.plant('wal/other', bytes);
+    await expect(open().log('other', { create: false })).rejects.toThrow(
+      'it is sealed as name seg, not other',
+    );
+  });
+
+  test('while it is open is refused at the read, and the rest stays readable', async () => {
+    const { disk, log, start } = await threeFrames();
+    disk.rot('wal/seg', start(1) + 50);
+    await expect(log.read(11, 3)).rejects.toMatchObject({ code: 'sealed-tampered' });
+    expect(Buffer.from(await log.read(0, 11)).toString()).toBe('first frame');
+    expect(Buffer.from(await log.read(23, 11)).toString()).toBe('third frame');
+  });
+});
+
+/** What a log may hold after a crash: some prefix of `bytes`, at least `least` long. */
+interface Possible {
+  readonly bytes: Uint8Array;
+  readonly least: number;
+}
+
+class LogModel {
+  content: Uint8Array = EMPTY_BYTES;
+  possible: Possible[] = [{ bytes: new Uint8Array(0), least: 0 }];
+
+  written(content: Uint8Array, durable: boolean): void {
+    const least = Math.min(this.content.length, content.length);
+    this.content = content.slice();
+    this.possible.push({ bytes: this.content, least });
+    if (durable) this.possible = [{ bytes: this.content, least: content.length }];
+  }
+
+  allows(found: Uint8Array): boolean {
+    return this.possible.some(
+      ({ bytes, least }) =>
+        found.length >= least &&
+        found.length <= bytes.length &&
+        Buffer.compare(found, bytes.subarray(0, found.length)) === 0,
+    );
+  }
+}
+
+/** One history from one seed: appends, writes, flushes, truncations, reopenings and crashes at any step. */
+async function history(seed: number): Promise<number> {
+  const { random, disk, ledger, open } = setup(seed);
+  const model = new LogModel();
+  let log = await open().log('seg', { create: true, reserve: random.chance(0.5) ? 20_000 : 0 });
+  for (let round = 0; round < 30; round++) {
+    if (random.chance(0.3)) disk.crashAt(1 + random.below(4));
+    let next = model.content;
+    try {
+      for (let i = random.below(6); i >= 0; i--) {
+        const piece = random.bytes(1 + random.below(random.chance(0.1) ? 2000 : 60));
+        log.append([piece]);
+        next = concatBytes([next, piece]);
+        const durable = random.chance(0.5);
+        const before = model.possible;
+        model.written(next, false);
+        await (durable ? log.flush() : random.chance(0.5) ? log.write() : undefined);
+        if (durable) model.written(next, true);
+        else if (log.durable === log.length) model.possible = before;
+      }
+      await log.write();
+      if (random.chance(0.3)) {
+        const length = random.below(log.length + 1);
+        next = next.slice(0, length);
+        model.possible.push({ bytes: next, least: next.length });
+        await log.truncate(length);
+        model.written(next, true);
+      }
+      if (random.chance(0.2)) {
+        await log.close();
+        log = await open().log('seg', { create: false, atLeast: model.content.length });
+        model.written(next, true);
+      }
+    } catch (error) {
+      if (error instanceof Fault) throw error;
+      disk.crash();
+      log = await open().log('seg', { create: false });
+      const found = await all(log);
+      if (!model.allows(found))
+        throw new Error(`seed ${seed}, round ${round}: ${found.length} bytes, not possible`);
+      model.written(found, true);
+      continue;
+    }
+    expect(Buffer.compare(await all(log), model.content), `seed ${seed}, round ${round}`).toBe(0);
+  }
+  return ledger.count;
+}
+
+describe('histories', () => {
+  test('what was flushed is there after any crash, nothing else is, and no nonce repeats', async () => {
+    let pairs = 0;
+    for (let seed = 1; seed <= 300; seed++) pairs += await history(seed);
+    expect(pairs).toBeGreaterThan(10_000);
+  });
+});
