@@ -333,3 +333,15 @@ export function encodeControlState(state: ControlState): Uint8Array {
 }
 
 export const NO_PROPOSER_UUID = idFromBytes(new Uint8Array(16));
+
+/** Nothing to persist: field by field the same, the history entry by entry. */
+export function sameControl(a: ControlState, b: ControlState): boolean {
+  for (const key of Object.keys(a) as (keyof ControlState)[]) {
+    if (key !== 'termHistory' && a[key] !== b[key]) return false;
+  }
+  return (
+    a.termHistory === b.termHistory ||
+    (a.termHistory.length === b.termHistory.length &&
+      a.termHistory.every((e, i) => e.term === b.termHistory[i]!.term && e.lsn === b.termHistory[i]!.lsn))
+  );
+}

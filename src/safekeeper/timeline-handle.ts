@@ -14,7 +14,7 @@ import type { Lsn } from '../base/lsn.ts';
 import type { HotStandbyFeedback, PageserverFeedback } from '../protocol/feedback.ts';
 import type { Generation, MembershipConfiguration } from '../protocol/membership.ts';
 import type { AcceptorMessage, ProposerMessage, Term, TermHistory } from '../protocol/walproposer.ts';
-import type { ControlState } from './control-state.ts';
+import type { ControlState, PartialSegment } from './control-state.ts';
 
 export interface TimelineKey {
   readonly tenantId: TenantId;
@@ -121,8 +121,10 @@ export interface ProposerHandle {
 
 /** WAL that is not here any more: read from the object store. */
 export interface WalArchive {
-  /** Exactly `length` bytes of segment `segno` from `offset`. */
+  /** Exactly `length` bytes of the whole segment `segno` from `offset`. */
   read(segno: number, offset: number, length: number): Promise<Uint8Array>;
+  /** Exactly `length` bytes from `offset` of the segment that was uploaded before it was whole. */
+  readPartial(partial: PartialSegment, segno: number, offset: number, length: number): Promise<Uint8Array>;
 }
 
 export interface TimelineHandle {
@@ -174,10 +176,12 @@ export interface TimelineHandle {
   holdRemoval(): () => void;
   /** Removes segments below `segno`, as removal.ts allows; returns how many went. */
   removeSegmentsBelow(segno: number): Promise<number>;
-  /** Drops local WAL once `flushLsn` is all uploaded; further use needs `restore`. */
+  /** Drops local WAL when all of it is uploaded; a Fault `conflict` when it is not. */
   offload(): Promise<void>;
-  /** Makes WAL local again: `fetch` gives the segment that flushLsn lies in, from `origin` to `length`. */
-  restore(fetch: (segno: number, origin: number, length: number) => Promise<Uint8Array>): Promise<void>;
+  /** Makes WAL local again, from the archive. Called by itself when a proposer or a reader comes. */
+  restore(): Promise<void>;
+  /** To be called now and then: saves the control file when that is due, lets an idle timeline rest. */
+  tick(): Promise<void>;
 
   close(): Promise<void>;
 }

@@ -1,0 +1,285 @@
+// Carries out what the acceptor decides: one control file, one WAL store, one queue. Everything that changes them
+// waits in the queue and is done one after the other, so that every decision is taken on what is true of the disk.
+//
+//   input -> queue -> step(state, input) -> audit -> effects, in order -> reply
+//
+// While a sync is under way the queue fills; then all appends that wait are taken in, and the next sync is for
+// all of them (or for `flushBytesMax`). So the disk is always at work while there is work, and one append alone
+// waits for nothing.
+//
+// WHEN AN EFFECT FAILS nothing after it happened, and the state is what the effects before it made (`settled`):
+//   refused bytes       (the decoder says they are no WAL) that message's caller is told; the log is as it was
+//   no room, no key     a Fault that may pass, of a flush, a persist or a new segment: everybody who waited is told;
+//                       bytes not synced stay in memory and go out with the next flush
+//   anything else       poison: nothing is taken any more until the timeline is loaded again. Above all a failed
+//                       sync is never tried again, because the next one could succeed and mean nothing
+//
+// Answers to Timeline::process_msg (timeline.rs) and WalAcceptor (receive_wal.rs) of safekeeper/src.
+
+import { Fault, isFault } from '../base/fault.ts';
+import { formatLsn, type Lsn } from '../base/lsn.ts';
+import type { Clock, Log } from '../base/ports.ts';
+import { step } from './acceptor.ts';
+import {
+  type AcceptorState,
+  type Answer,
+  afterSetback,
+  type Caller,
+  type Effect,
+  type Input,
+  type StepFunction,
+  settled,
+} from './acceptor-state.ts';
+import { AUDIT, type Audit } from './audit.ts';
+import type { ControlFile } from './control-file.ts';
+import { isBadWal } from './wal-scan.ts';
+import type { WalStore } from './wal-store.ts';
+import { Watch } from './watch.ts';
+
+/** The rules a timeline runs by; the simulator breaks them one at a time to see itself find out. */
+export interface Rules {
+  readonly step: StepFunction;
+  readonly audit: Audit;
+}
+
+export const REAL_RULES: Rules = { step, audit: AUDIT };
+
+export interface DriverOptions {
+  readonly rules: Rules;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A batch of appends is synced when it holds as many bytes, though more may wait. */
+  readonly flushBytesMax: number;
+  readonly control: ControlFile;
+  readonly store: WalStore;
+  readonly state: AcceptorState;
+  /** Fills in what an answer says besides consensus. */
+  readonly complete: (answer: Answer) => Answer;
+  readonly onEnd: (reason: Fault) => void;
+}
+
+interface Done {
+  settle(): void;
+  fail(error: unknown): void;
+}
+
+type Job = Done &
+  (
+    | { readonly kind: 'input'; readonly input: Input; readonly bytes: number }
+    | { readonly kind: 'task'; run(): Promise<void> }
+  );
+
+interface Waiting {
+  resolve(answer: Answer): void;
+  reject(error: unknown): void;
+}
+
+export class AcceptorDriver {
+  readonly control: ControlFile;
+  /** Changed by `become` alone. */
+  state: AcceptorState;
+  store: WalStore;
+  readonly watch = new Watch();
+  poisonedBy: Fault | undefined;
+  /** By the monotonic clock: when the control file was saved last, when anything changed last. */
+  savedMs: number;
+  changedMs: number;
+
+  private readonly options: DriverOptions;
+  private readonly log: Log;
+  private readonly ending = new AbortController();
+  private readonly queue: Job[] = [];
+  private running = false;
+  private batchBytes = 0;
+  private readonly callers = new Map<number, Waiting>();
+  private nextRequest = 1;
+
+  constructor(options: DriverOptions) {
+    this.options = options;
+    this.control = options.control;
+    this.store = options.store;
+    this.state = options.state;
+    this.log = options.log;
+    this.savedMs = this.changedMs = options.clock.monotonic();
+  }
+
+  get signal(): AbortSignal {
+    return this.ending.signal;
+  }
+
+  get busy(): boolean {
+    return this.running;
+  }
+
+  /** One input without an answer; resolves when its effects are carried out. */
+  perform(input: Input, bytes = 0): Promise<void> {
+    return this.enqueue(done => ({ kind: 'input', input, bytes, ...done }));
+  }
+
+  /** Work that must not meet a step halfway. */
+  exclusive(run: () => Promise<void>): Promise<void> {
+    return this.enqueue(done => ({ kind: 'task', run, ...done }));
+  }
+
+  private enqueue(job: (done: Done) => Job): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.signal.throwIfAborted();
+      this.queue.push(job({ settle: resolve, fail: reject }));
+      if (!this.running) void this.pump();
+    });
+  }
+
+  /** An input that is answered by a `reply` effect. */
+  ask(session: number, make: (from: Caller) => Input, bytes = 0): Promise<Answer> {
+    const request = this.nextRequest++;
+    return new Promise((resolve, reject) => {
+      this.callers.set(request, { resolve, reject });
+      this.perform(make({ session, request }), bytes).catch((error: unknown) => {
+        // The batch may have been told already.
+        this.callers.delete(request);
+        reject(error);
+      });
+    });
+  }
+
+  private async pump(): Promise<void> {
+    this.running = true;
+    while (!this.signal.aborted) {
+      const full = this.batchBytes >= this.options.flushBytesMax;
+      const job = full ? undefined : this.queue.shift();
+      if (job === undefined && this.state.batch.length === 0) break;
+      try {
+        if (job === undefined) await this.advance({ on: 'flush' });
+        else if (job.kind === 'task') await job.run();
+        else await this.advance(job.input, job.bytes);
+        job?.settle();
+      } catch (error) {
+        this.setback(error);
+        job?.fail(error instanceof EffectFailed ? error.cause : error);
+      }
+      if (this.state.batch.length === 0) this.batchBytes = 0;
+      this.watch.notify();
+    }
+    this.running = false;
+  }
+
+  // ------------------------------------------------------------------------------------------------- one step
+
+  /** One step, inside the queue's turn: from a task, or by the queue itself. */
+  async advance(input: Input, bytes = 0): Promise<void> {
+    const before = this.state;
+    const next = this.options.rules.step(before, input);
+    this.options.rules.audit.step(before, input, next);
+    this.batchBytes += bytes;
+    let recordLsn: Lsn | undefined;
+    for (const effect of next.effects) {
+      try {
+        recordLsn = (await this.carryOut(effect)) ?? recordLsn;
+      } catch (error) {
+        throw new EffectFailed(effect, error);
+      }
+      this.state = settled(this.state, effect);
+    }
+    this.state = next.state;
+    this.changedMs = this.options.clock.monotonic();
+    if (recordLsn !== undefined) await this.advance({ on: 'written', recordLsn });
+  }
+
+  private async carryOut(effect: Effect): Promise<Lsn | undefined> {
+    switch (effect.do) {
+      case 'write':
+        return this.store.write(effect.at, effect.bytes);
+      case 'flush':
+        await this.store.flush();
+        break;
+      case 'truncate':
+        this.log.info('WAL ends where the elected proposer goes on', { lsn: formatLsn(effect.to) });
+        await this.store.truncate(effect.to);
+        break;
+      case 'persist':
+        await this.control.persist(effect.control);
+        this.savedMs = this.options.clock.monotonic();
+        break;
+      case 'reply':
+        this.reply(effect.to, effect.answer);
+        break;
+    }
+    return undefined;
+  }
+
+  private reply(to: Caller, answer: Answer): void {
+    const caller = this.callers.get(to.request);
+    if (caller === undefined) return;
+    this.callers.delete(to.request);
+    if (answer.kind === 'message') {
+      const durable =
+        this.state.control.eviction.kind === 'offloaded' ? this.state.wal.flushLsn : this.store.durableLsn;
+      const told = Math.max(durable, this.control.state.timelineStartLsn) as Lsn;
+      this.options.rules.audit.told(answer.message, this.control.state, told);
+    }
+    caller.resolve(this.options.complete(answer));
+  }
+
+  /** Something failed: what may pass is told to those who wait, anything else ends the timeline. */
+  private setback(error: unknown): void {
+    if (!(error instanceof EffectFailed)) {
+      // A step that refused: a Fault, and nothing happened. A broken promise ends the timeline.
+      if (!isFault(error)) this.poison(error);
+      return;
+    }
+    const { effect, cause } = error;
+    if (effect.do === 'write' && isBadWal(cause)) {
+      this.state = this.options.rules.step(this.state, { on: 'write-refused' }).state;
+      return;
+    }
+    const mayPass = isFault(cause) && (cause.kind === 'unavailable' || cause.kind === 'denied');
+    if (!mayPass || effect.do === 'truncate') {
+      this.poison(cause);
+      return;
+    }
+    this.log.warn('a step was not carried out', { effect: effect.do, error: cause.message });
+    const { batch } = this.state;
+    this.state = afterSetback(this.state);
+    for (const caller of batch) {
+      this.callers.get(caller.request)?.reject(cause);
+      this.callers.delete(caller.request);
+    }
+  }
+
+  private poison(cause: unknown): void {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    this.log.error('the timeline takes nothing any more', { error: message });
+    this.poisonedBy = new Fault('timeline-poisoned', `the timeline has stopped: ${message}`, {
+      hint: 'Nothing acknowledged is lost. Look at the disk, then restart the safekeeper; other timelines go on.',
+      cause,
+    });
+    this.end(this.poisonedBy);
+  }
+
+  /** Nothing is taken any more; everybody who waits is told why. */
+  end(reason: Fault): void {
+    if (this.signal.aborted) return;
+    this.ending.abort(reason);
+    for (const job of this.queue.splice(0)) job.fail(reason);
+    for (const caller of this.callers.values()) caller.reject(reason);
+    this.callers.clear();
+    this.watch.end(reason);
+    this.options.onEnd(reason);
+  }
+
+  /** Another state and store, from inside a task: what was offloaded is here again. */
+  become(state: AcceptorState, store: WalStore): void {
+    this.state = state;
+    this.store = store;
+  }
+}
+
+/** Which effect failed, and with what. Seen by callers as its cause. */
+class EffectFailed extends Error {
+  override readonly name = 'EffectFailed';
+  readonly effect: Effect;
+  constructor(effect: Effect, cause: unknown) {
+    super(`${effect.do}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.effect = effect;
+  }
+}
