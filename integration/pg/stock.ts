@@ -43,8 +43,10 @@ export class StockPostgres {
     this.settings = options.settings ?? {};
   }
 
+  private directory: string | undefined;
+
   get dataDirectory(): string {
-    return join(this.home, 'data');
+    return this.directory ?? join(this.home, 'data');
   }
 
   /** initdb, without starting the server. */
@@ -108,6 +110,20 @@ export class StockPostgres {
         await new Promise(resolve => setTimeout(resolve, 50));
       }
     }
+  }
+
+  /** Start a server on another directory of this home, stop it once it answers, and tell what it logged. */
+  async runDirectory(
+    directory: string,
+    settings: Readonly<Record<string, string | number>>,
+  ): Promise<string> {
+    if (asRoot) await promisify(execFile)('chown', ['-R', `${NOBODY}:${NOBODY}`, directory]);
+    await chmod(directory, 0o700);
+    const other = new StockPostgres(this.major, this.home, { settings });
+    other.directory = directory;
+    await other.start();
+    await other.stop();
+    return other.log;
   }
 
   /** A connected client, ended afterwards. */

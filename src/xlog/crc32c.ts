@@ -1,10 +1,16 @@
 // CRC-32C (Castagnoli), as Postgres uses it for WAL records, pg_control, relmap and two-phase files.
 //
 // Eight tables, eight bytes a step ("slice by 8"): two 32-bit reads through a DataView and eight look-ups, about
-// 2 GB/s on one core. The state between calls is the inverted register, as INIT/COMP/FIN_CRC32C have it, so a
+// 2 GB/s on one core. From a page's size on the processor's own instruction, behind @node-rs/crc32, is four times
+// faster and worth the call's 200 ns; below, it is not. The state between calls is the inverted register, as INIT/COMP/FIN_CRC32C have it, so a
 // checksum may be fed in pieces: `crc32c(b, 0, n)` is FIN(COMP(INIT, b)).
 //
 // Mirrors src/port/pg_crc32c_sb8.c in effect.
+
+import { crc32c as nativeCrc32c } from '@node-rs/crc32';
+
+/** From this length on a call out of JavaScript pays. */
+const NATIVE_LENGTH_MIN = 1024;
 
 const POLYNOMIAL = 0x82f63b78;
 
@@ -67,12 +73,17 @@ export const crc32cFinish = (state: number): number => (state ^ -1) >>> 0;
 
 /** The checksum of one range of bytes. */
 export function crc32c(bytes: Uint8Array, start = 0, end = bytes.length): number {
+  if (end - start >= NATIVE_LENGTH_MIN) return nativeCrc32c(bytes.subarray(start, end));
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return crc32cFinish(crc32cUpdate(CRC32C_INIT, view, start, end));
 }
 
 /** A record's checksum: everything after its header first, then the header up to xl_crc. */
-export function recordCrc(view: DataView, offset: number, totalLength: number): number {
-  const state = crc32cUpdate(CRC32C_INIT, view, offset + 24, offset + totalLength);
-  return crc32cFinish(crc32cUpdate(state, view, offset, offset + 20));
+export function recordCrc(bytes: Uint8Array, view: DataView, offset: number, totalLength: number): number {
+  const end = offset + totalLength;
+  const body =
+    totalLength >= NATIVE_LENGTH_MIN
+      ? nativeCrc32c(bytes.subarray(offset + 24, end)) ^ -1
+      : crc32cUpdate(CRC32C_INIT, view, offset + 24, end);
+  return crc32cFinish(crc32cUpdate(body, view, offset, offset + 20));
 }

@@ -174,7 +174,7 @@ export class WalReader {
   private finish(record: WalRecord, bytes: Uint8Array, view: DataView, offset: number, total: number): void {
     const lsn = this.recordLsn as Lsn;
     this.checkHeader(view, offset);
-    if (recordCrc(view, offset, total) !== view.getUint32(offset + 20, true)) {
+    if (recordCrc(bytes, view, offset, total) !== view.getUint32(offset + 20, true)) {
       throw new Fault('wal-crc', `incorrect checksum of the WAL record at ${formatLsn(lsn)}`);
     }
     let end: number = alignLsn(this.lsn);
