@@ -19,7 +19,7 @@
 // _bt_swap_posting of nbtdedup.c.
 
 import { BLCKSZ, maxAlign, type Page } from './page.ts';
-import { copyBytes, pageGetItemOffset } from './page-items.ts';
+import { copyBytes, pageAddItem, pageGetItemOffset } from './page-items.ts';
 
 export const INDEX_TUPLE_HEADER_SIZE = 8;
 export const T_INFO = 6;
@@ -65,6 +65,22 @@ export const readTidBlock = (view: DataView, at: number): number =>
 export function writeTidBlock(view: DataView, at: number, block: number): void {
   view.setUint16(at, block >>> 16, true);
   view.setUint16(at + 2, block & 0xffff, true);
+}
+
+/** Put an index tuple on a page where it must fit, as item `offnum`; later items move up. */
+export function addIndexTuple(
+  page: Page,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  offnum: number,
+): void {
+  if (
+    length < INDEX_TUPLE_HEADER_SIZE ||
+    pageAddItem(page, bytes, offset, length, offnum, false, false) === 0
+  ) {
+    throw new RangeError(`no room for item ${offnum} of ${length} bytes`);
+  }
 }
 
 // ---- posting lists ------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 // The main data of a record, read with its length in mind. Every struct of a manager's records lies at
 // `record.mainOffset`; a struct is read only after `mainAt` has seen that it is there whole, and an array only
 // after `arrayEnd` has seen that its count fits. What does not fit is a Fault `wal-record`, never an over-read.
+// `blockDataAt` is the same for the data of a block.
 
 import { fromUtf8 } from '../../base/bytes.ts';
-import { badRecord, type WalRecord } from '../record.ts';
+import { type BlockRef, badRecord, type WalRecord } from '../record.ts';
 
 const HIGH = 0x1_0000_0000;
 
@@ -16,6 +17,14 @@ export function mainAt(record: WalRecord, size: number, struct: string): number 
 }
 
 export const mainEnd = (record: WalRecord): number => record.mainOffset + record.mainLength;
+
+/** Where the data of a block begins, once it is known to hold `size` bytes. */
+export function blockDataAt(record: WalRecord, block: BlockRef, size: number, struct: string): number {
+  if (block.dataLength < size) {
+    throw badRecord(record, `${struct} takes ${size} bytes, block ${block.id} has ${block.dataLength}`);
+  }
+  return block.dataOffset;
+}
 
 /** Where `count` items of `itemSize` bytes that begin at `at` end, once they are known to fit. */
 export function arrayEnd(

@@ -7,12 +7,12 @@
 //
 // Mirrors btree_xlog_dedup of nbtxlog.c and the _bt_dedup_* functions of nbtdedup.c.
 
-import { formPosting, indexTupleSize } from '../../index-tuple.ts';
+import { addIndexTuple, formPosting, indexTupleSize } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
 import { itemIdLength, pageGetItemOffset, pageGetMaxOffsetNumber } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
+import { mainAt } from '../main-data.ts';
 import {
-  addItem,
   BTP_HAS_GARBAGE,
   btpoFlags,
   firstDataKey,
@@ -26,7 +26,7 @@ const SIZE_OF_INTERVAL = 4;
 
 export function dedup(page: Page, record: WalRecord, block: BlockRef): void {
   const { view } = record;
-  const nintervals = view.getUint16(record.mainOffset, true);
+  const nintervals = view.getUint16(mainAt(record, 2, 'xl_btree_dedup'), true);
   if (nintervals * SIZE_OF_INTERVAL !== block.dataLength) {
     throw new RangeError(`${nintervals} intervals in ${block.dataLength} bytes`);
   }
@@ -34,7 +34,7 @@ export function dedup(page: Page, record: WalRecord, block: BlockRef): void {
   const minoff = firstDataKey(orig);
   const maxoff = pageGetMaxOffsetNumber(orig);
   if (minoff === P_FIRSTKEY) {
-    addItem(page, orig.bytes, pageGetItemOffset(orig, P_HIKEY), itemIdLength(orig, P_HIKEY), P_HIKEY);
+    addIndexTuple(page, orig.bytes, pageGetItemOffset(orig, P_HIKEY), itemIdLength(orig, P_HIKEY), P_HIKEY);
   }
 
   let interval = block.dataOffset;
@@ -44,12 +44,12 @@ export function dedup(page: Page, record: WalRecord, block: BlockRef): void {
     if (interval < end && view.getUint16(interval, true) === off) {
       const nitems = view.getUint16(interval + 2, true);
       const posting = formPosting(orig, off, nitems);
-      addItem(page, posting.bytes, 0, posting.size, newoff);
+      addIndexTuple(page, posting.bytes, 0, posting.size, newoff);
       interval += SIZE_OF_INTERVAL;
       off += nitems;
     } else {
       const at = pageGetItemOffset(orig, off);
-      addItem(page, orig.bytes, at, indexTupleSize(orig.view, at), newoff);
+      addIndexTuple(page, orig.bytes, at, indexTupleSize(orig.view, at), newoff);
       off++;
     }
   }

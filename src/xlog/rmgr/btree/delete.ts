@@ -13,20 +13,21 @@ import { updatePosting } from '../../index-tuple.ts';
 import { maxAlign, type Page } from '../../page.ts';
 import { pageGetItemOffset, pageIndexMultiDelete, pageIndexTupleOverwrite } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
+import { mainAt } from '../main-data.ts';
 import { BTP_HAS_GARBAGE, btpoFlags, setBtpoCycleid, setBtpoFlags } from './page.ts';
 
 export function vacuumTuples(page: Page, record: WalRecord, block: BlockRef): void {
-  removeTuples(page, record, block, record.mainOffset);
+  removeTuples(page, record, block, mainAt(record, 4, 'xl_btree_vacuum'));
 }
 
 /** From 18 on vacuum also clears the cycle id. */
 export function vacuumTuples18(page: Page, record: WalRecord, block: BlockRef): void {
-  removeTuples(page, record, block, record.mainOffset);
+  removeTuples(page, record, block, mainAt(record, 4, 'xl_btree_vacuum'));
   setBtpoCycleid(page, 0);
 }
 
 export function deleteTuples(page: Page, record: WalRecord, block: BlockRef): void {
-  removeTuples(page, record, block, record.mainOffset + 4);
+  removeTuples(page, record, block, mainAt(record, 8, 'xl_btree_delete') + 4);
 }
 
 /** Updates come first: they keep line pointers where the deletion's offset numbers expect them. */

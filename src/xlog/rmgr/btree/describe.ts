@@ -7,16 +7,20 @@
 //
 // Mirrors btree_desc of src/backend/access/rmgrdesc/nbtdesc.c.
 
-import type { WalRecord } from '../../record.ts';
+import { badRecord, type WalRecord } from '../../record.ts';
+import { blockDataAt, mainAt } from '../main-data.ts';
 
-const u16 = (r: WalRecord, field: number): number => r.view.getUint16(r.mainOffset + field, true);
-const u32 = (r: WalRecord, field: number): number => r.view.getUint32(r.mainOffset + field, true);
+const field = (r: WalRecord, at: number, size: number): number =>
+  mainAt(r, at + size, 'a B-tree record of its kind') + at;
+const u16 = (r: WalRecord, at: number): number => r.view.getUint16(field(r, at, 2), true);
+const u32 = (r: WalRecord, at: number): number => r.view.getUint32(field(r, at, 4), true);
 /** Epoch and xid of a full transaction id. */
-const fullXid = (r: WalRecord, field: number): string => `${u32(r, field + 4)}:${u32(r, field)}`;
+const fullXid = (r: WalRecord, at: number): string => `${u32(r, at + 4)}:${u32(r, at)}`;
 const locator = (r: WalRecord): string => `${u32(r, 0)}/${u32(r, 4)}/${u32(r, 8)}`;
-const isCatalogRel = (r: WalRecord, field: number): string =>
-  `, isCatalogRel: ${r.view.getUint8(r.mainOffset + field) !== 0 ? 'T' : 'F'}`;
-const lastCleanup = (r: WalRecord): number => r.view.getUint32(r.block(0).dataOffset + 20, true);
+const isCatalogRel = (r: WalRecord, at: number): string =>
+  `, isCatalogRel: ${r.view.getUint8(field(r, at, 1)) !== 0 ? 'T' : 'F'}`;
+const lastCleanup = (r: WalRecord): number =>
+  r.view.getUint32(blockDataAt(r, r.block(0), 24, 'xl_btree_metadata') + 20, true);
 
 type Describe = (record: WalRecord) => string;
 
@@ -80,11 +84,14 @@ function delvacuum(record: WalRecord, ndeleted: number, nupdated: number): strin
   if (!record.hasBlock(0) || !record.block(0).hasData) return '';
   const { view } = record;
   const deleted = record.block(0).dataOffset;
+  const end = deleted + record.block(0).dataLength;
   const updated = deleted + 2 * ndeleted;
   const updates: string[] = [];
   let update = updated + 2 * nupdated;
+  if (update > end) throw badRecord(record, `${ndeleted} deletions and ${nupdated} updates are not there`);
   for (let i = 0; i < nupdated; i++) {
-    const nptids = view.getUint16(update, true);
+    const nptids = update < end ? view.getUint16(update, true) : 0;
+    if (update + 2 + 2 * nptids > end) throw badRecord(record, `update ${i} of ${nupdated} is not there`);
     const ptids = numbers(view, update + 2, nptids);
     updates.push(`{ off: ${view.getUint16(updated + 2 * i, true)}, nptids: ${nptids}, ptids: [${ptids}] }`);
     update += 2 + 2 * nptids;

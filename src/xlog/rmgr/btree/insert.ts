@@ -15,29 +15,31 @@
 //
 // Mirrors btree_xlog_insert and btree_xlog_newroot of nbtxlog.c.
 
-import { readTid, swapPosting, writeTid } from '../../index-tuple.ts';
+import { addIndexTuple, INDEX_TUPLE_HEADER_SIZE, readTid, swapPosting, writeTid } from '../../index-tuple.ts';
 import { type Page, pdUpper } from '../../page.ts';
 import { pageGetItemOffset } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
-import { addItem, BTP_LEAF, BTP_ROOT, btPageInit, restorePage, setBtpoFlags, setBtpoLevel } from './page.ts';
+import { blockDataAt, mainAt } from '../main-data.ts';
+import { BTP_LEAF, BTP_ROOT, btPageInit, restorePage, setBtpoFlags, setBtpoLevel } from './page.ts';
 
 export function insertTuple(page: Page, record: WalRecord, block: BlockRef): void {
-  const offnum = record.view.getUint16(record.mainOffset, true);
-  addItem(page, record.bytes, block.dataOffset, block.dataLength, offnum);
+  const offnum = record.view.getUint16(mainAt(record, 2, 'xl_btree_insert'), true);
+  addIndexTuple(page, record.bytes, block.dataOffset, block.dataLength, offnum);
 }
 
 export function insertPosting(page: Page, record: WalRecord, block: BlockRef): void {
-  const offnum = record.view.getUint16(record.mainOffset, true);
-  const postingoff = record.view.getUint16(block.dataOffset, true);
-  const newitem = block.dataOffset + 2;
+  const offnum = record.view.getUint16(mainAt(record, 2, 'xl_btree_insert'), true);
+  const data = blockDataAt(record, block, 2 + INDEX_TUPLE_HEADER_SIZE, 'a split posting list');
+  const postingoff = record.view.getUint16(data, true);
+  const newitem = data + 2;
   const oposting = pageGetItemOffset(page, offnum - 1);
   const tid = swapPosting(page.bytes, page.view, oposting, postingoff, readTid(record.view, newitem));
-  addItem(page, record.bytes, newitem, block.dataLength - 2, offnum);
+  addIndexTuple(page, record.bytes, newitem, block.dataLength - 2, offnum);
   writeTid(page.view, pdUpper(page), tid);
 }
 
 export function newRoot(page: Page, record: WalRecord, block: BlockRef): void {
-  const level = record.view.getUint32(record.mainOffset + 4, true);
+  const level = record.view.getUint32(mainAt(record, 8, 'xl_btree_newroot') + 4, true);
   btPageInit(page);
   setBtpoFlags(page, level === 0 ? BTP_ROOT | BTP_LEAF : BTP_ROOT);
   setBtpoLevel(page, level);

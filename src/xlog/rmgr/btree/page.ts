@@ -32,15 +32,9 @@ import {
   setPdLower,
   setPdUpper,
 } from '../../page.ts';
-import {
-  copyBytes,
-  ITEM_ID_SIZE,
-  LP_NORMAL,
-  pageAddItem,
-  pageAddItemSpace,
-  setItemId,
-} from '../../page-items.ts';
+import { copyBytes, ITEM_ID_SIZE, LP_NORMAL, pageAddItemSpace, setItemId } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
+import { blockDataAt } from '../main-data.ts';
 
 export const BTPO_PREV = 0;
 export const BTPO_NEXT = 4;
@@ -65,6 +59,8 @@ export const P_FIRSTKEY = 2;
 
 const BTREE_MAGIC = 0x053162;
 const SIZE_OF_BT_META_PAGE = 48;
+/** Up to its last field; the struct is padded to 28. */
+const SIZE_OF_XL_BTREE_METADATA = 25;
 
 export const btpoNext = (page: Page): number => page.view.getUint32(pdSpecial(page) + BTPO_NEXT, true);
 export const btpoFlags = (page: Page): number => page.view.getUint16(pdSpecial(page) + BTPO_FLAGS, true);
@@ -97,13 +93,6 @@ export function btPageInit(page: Page): void {
   pageInit(page, SIZE_OF_BT_PAGE_OPAQUE);
 }
 
-/** Add an item that must fit. */
-export function addItem(page: Page, bytes: Uint8Array, offset: number, length: number, offnum: number): void {
-  if (pageAddItem(page, bytes, offset, length, offnum, false, false) === 0) {
-    throw new RangeError(`no room for item ${offnum} of ${length} bytes`);
-  }
-}
-
 /**
  * The tuples of a page that was just initialised, from what was its space between pd_upper and pd_special: the
  * one with the highest item number comes first. The bytes are laid down as they came; line pointers follow.
@@ -134,7 +123,7 @@ export function restoreMeta(page: Page, record: WalRecord, block: BlockRef): voi
   btPageInit(page);
   const { view } = page;
   const meta = PAGE_HEADER_SIZE;
-  const data = block.dataOffset;
+  const data = blockDataAt(record, block, SIZE_OF_XL_BTREE_METADATA, 'xl_btree_metadata');
   view.setUint32(meta, BTREE_MAGIC, true);
   view.setUint32(meta + 4, record.view.getUint32(data, true), true);
   view.setUint32(meta + 8, record.view.getUint32(data + 4, true), true);

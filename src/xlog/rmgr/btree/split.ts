@@ -17,12 +17,12 @@
 // Mirrors btree_xlog_split of nbtxlog.c.
 
 import { restoreImage } from '../../image.ts';
-import { indexTupleAlignedSize, readTid, swapPosting, writeTid } from '../../index-tuple.ts';
+import { addIndexTuple, indexTupleAlignedSize, readTid, swapPosting, writeTid } from '../../index-tuple.ts';
 import { BLCKSZ, newPage, type Page, pdUpper } from '../../page.ts';
 import { itemIdLength, pageGetItemOffset } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
+import { mainAt } from '../main-data.ts';
 import {
-  addItem,
   BTP_INCOMPLETE_SPLIT,
   BTP_LEAF,
   BTPO_CYCLEID,
@@ -44,6 +44,7 @@ const LEVEL = 0;
 const FIRSTRIGHTOFF = 4;
 const NEWITEMOFF = 6;
 const POSTINGOFF = 8;
+const SIZE_OF_BTREE_SPLIT = 10;
 
 export function splitLeftNewLeft(page: Page, record: WalRecord, block: BlockRef): void {
   splitLeft(page, record, block, true);
@@ -54,10 +55,11 @@ export function splitLeftNewRight(page: Page, record: WalRecord, block: BlockRef
 }
 
 function splitLeft(page: Page, record: WalRecord, block: BlockRef, newitemOnLeft: boolean): void {
-  const { view, mainOffset } = record;
-  const firstright = view.getUint16(mainOffset + FIRSTRIGHTOFF, true);
-  const newitemoff = view.getUint16(mainOffset + NEWITEMOFF, true);
-  const postingoff = view.getUint16(mainOffset + POSTINGOFF, true);
+  const { view } = record;
+  const main = mainAt(record, SIZE_OF_BTREE_SPLIT, 'xl_btree_split');
+  const firstright = view.getUint16(main + FIRSTRIGHTOFF, true);
+  const newitemoff = view.getUint16(main + NEWITEMOFF, true);
+  const postingoff = view.getUint16(main + POSTINGOFF, true);
   const newitem = block.dataOffset;
   const newitemSize = newitemOnLeft || postingoff !== 0 ? indexTupleAlignedSize(view, newitem) : 0;
   const hikey = newitem + newitemSize;
@@ -72,25 +74,25 @@ function splitLeft(page: Page, record: WalRecord, block: BlockRef, newitemOnLeft
     const oposting = pageGetItemOffset(orig, newitemoff - 1);
     tid = swapPosting(orig.bytes, orig.view, oposting, postingoff, tid);
   }
-  addItem(page, record.bytes, hikey, hikeySize, P_HIKEY);
+  addIndexTuple(page, record.bytes, hikey, hikeySize, P_HIKEY);
   let leftoff = P_HIKEY + 1;
   for (let off = firstDataKey(orig); off <= firstright; off++) {
     if (newitemOnLeft && off === newitemoff) {
-      addItem(page, record.bytes, newitem, newitemSize, leftoff++);
+      addIndexTuple(page, record.bytes, newitem, newitemSize, leftoff++);
       writeTid(page.view, pdUpper(page), tid);
     }
     if (off === firstright) break;
-    addItem(page, orig.bytes, pageGetItemOffset(orig, off), itemIdLength(orig, off), leftoff++);
+    addIndexTuple(page, orig.bytes, pageGetItemOffset(orig, off), itemIdLength(orig, off), leftoff++);
   }
 
-  const leaf = view.getUint32(mainOffset + LEVEL, true) === 0;
+  const leaf = view.getUint32(main + LEVEL, true) === 0;
   setBtpoFlags(page, leaf ? BTP_INCOMPLETE_SPLIT | BTP_LEAF : BTP_INCOMPLETE_SPLIT);
   setBtpoNext(page, record.block(1).blkno);
   setBtpoCycleid(page, 0);
 }
 
 export function splitRight(page: Page, record: WalRecord, block: BlockRef): void {
-  const level = record.view.getUint32(record.mainOffset + LEVEL, true);
+  const level = record.view.getUint32(mainAt(record, SIZE_OF_BTREE_SPLIT, 'xl_btree_split') + LEVEL, true);
   btPageInit(page);
   setBtpoPrev(page, record.block(0).blkno);
   setBtpoNext(page, record.hasBlock(2) ? record.block(2).blkno : P_NONE);

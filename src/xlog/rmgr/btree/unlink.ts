@@ -16,6 +16,7 @@ import { readTidBlock, writeTidBlock } from '../../index-tuple.ts';
 import { PAGE_HEADER_SIZE, type Page, setPdLower } from '../../page.ts';
 import { copyBytes, pageGetItemOffset, pageIndexTupleDelete } from '../../page-items.ts';
 import type { WalRecord } from '../../record.ts';
+import { mainAt } from '../main-data.ts';
 import {
   BTP_DELETED,
   BTP_HAS_FULLXID,
@@ -30,41 +31,45 @@ import {
 
 const SIZE_OF_FULL_XID = 8;
 
-const mainU32 = (record: WalRecord, field: number): number =>
-  record.view.getUint32(record.mainOffset + field, true);
+const halfDead = (record: WalRecord): number => mainAt(record, 20, 'xl_btree_mark_page_halfdead');
+const unlinkPage = (record: WalRecord): number => mainAt(record, 36, 'xl_btree_unlink_page');
+const u32 = (record: WalRecord, at: number): number => record.view.getUint32(at, true);
 
 export function markLeafHalfDead(page: Page, record: WalRecord): void {
-  initHalfDead(page, mainU32(record, 8), mainU32(record, 12), mainU32(record, 16));
+  const main = halfDead(record);
+  initHalfDead(page, u32(record, main + 8), u32(record, main + 12), u32(record, main + 16));
 }
 
 /** The parent's downlink to the leaf takes over its right neighbour's, and that one goes. */
 export function removeDownlink(page: Page, record: WalRecord): void {
-  const poffset = record.view.getUint16(record.mainOffset, true);
+  const poffset = record.view.getUint16(halfDead(record), true);
   const rightsib = readTidBlock(page.view, pageGetItemOffset(page, poffset + 1));
   writeTidBlock(page.view, pageGetItemOffset(page, poffset), rightsib);
   pageIndexTupleDelete(page, poffset + 1);
 }
 
 export function unlinkTarget(page: Page, record: WalRecord): void {
-  const level = mainU32(record, 8);
+  const main = unlinkPage(record);
+  const level = u32(record, main + 8);
   btPageInit(page);
-  setBtpoPrev(page, mainU32(record, 0));
-  setBtpoNext(page, mainU32(record, 4));
+  setBtpoPrev(page, u32(record, main));
+  setBtpoNext(page, u32(record, main + 4));
   setBtpoLevel(page, level);
   setBtpoFlags(page, BTP_DELETED | BTP_HAS_FULLXID | (level === 0 ? BTP_LEAF : 0));
-  copyBytes(page.bytes, PAGE_HEADER_SIZE, record.bytes, record.mainOffset + 16, SIZE_OF_FULL_XID);
+  copyBytes(page.bytes, PAGE_HEADER_SIZE, record.bytes, main + 16, SIZE_OF_FULL_XID);
   setPdLower(page, PAGE_HEADER_SIZE + SIZE_OF_FULL_XID);
 }
 
 export function unlinkLeftSibling(page: Page, record: WalRecord): void {
-  setBtpoNext(page, mainU32(record, 4));
+  setBtpoNext(page, u32(record, unlinkPage(record) + 4));
 }
 
 export function unlinkRightSibling(page: Page, record: WalRecord): void {
-  setBtpoPrev(page, mainU32(record, 0));
+  setBtpoPrev(page, u32(record, unlinkPage(record)));
 }
 
 /** The leaf at the bottom is written anew, pointing at the next page of the subtree to go. */
 export function unlinkLeaf(page: Page, record: WalRecord): void {
-  initHalfDead(page, mainU32(record, 24), mainU32(record, 28), mainU32(record, 32));
+  const main = unlinkPage(record);
+  initHalfDead(page, u32(record, main + 24), u32(record, main + 28), u32(record, main + 32));
 }

@@ -18,6 +18,7 @@
 import type { Page } from '../../page.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
 import { redoFault } from '../../rmgr.ts';
+import { blockDataAt, mainAt } from '../main-data.ts';
 import {
   addBitmapPage,
   HASHM_HIGHMASK,
@@ -37,16 +38,18 @@ import {
 export const XLH_SPLIT_META_UPDATE_MASKS = 1;
 export const XLH_SPLIT_META_UPDATE_SPLITPOINT = 2;
 
-const mainU16 = (record: WalRecord, field: number): number =>
-  record.view.getUint16(record.mainOffset + field, true);
+const splitAllocate = (record: WalRecord): number => mainAt(record, 9, 'xl_hash_split_allocate_page');
+const splitComplete = (record: WalRecord): number => mainAt(record, 4, 'xl_hash_split_complete');
 
-export function initMetaPage(page: Page, { view, mainOffset }: WalRecord): void {
-  const numTuples = view.getFloat64(mainOffset, true);
-  hashInitMeta(page, numTuples, view.getUint32(mainOffset + 8, true), view.getUint16(mainOffset + 12, true));
+export function initMetaPage(page: Page, record: WalRecord): void {
+  const { view } = record;
+  const main = mainAt(record, 14, 'xl_hash_init_meta_page');
+  const numTuples = view.getFloat64(main, true);
+  hashInitMeta(page, numTuples, view.getUint32(main + 8, true), view.getUint16(main + 12, true));
 }
 
 export function initBitmapPage(page: Page, record: WalRecord): void {
-  hashInitBitmap(page, mainU16(record, 0));
+  hashInitBitmap(page, record.view.getUint16(mainAt(record, 2, 'xl_hash_init_bitmap_page'), true));
 }
 
 /** The first bitmap page follows the buckets, which follow the metapage. */
@@ -55,26 +58,31 @@ export function initBitmapMeta(page: Page): void {
 }
 
 export function splitAllocateOld(page: Page, record: WalRecord): void {
-  setHashoFlag(page, mainU16(record, 4));
-  setHashoPrevblkno(page, record.view.getUint32(record.mainOffset, true));
+  const main = splitAllocate(record);
+  setHashoFlag(page, record.view.getUint16(main + 4, true));
+  setHashoPrevblkno(page, record.view.getUint32(main, true));
 }
 
 export function splitAllocateNew(page: Page, record: WalRecord): void {
-  const bucket = record.view.getUint32(record.mainOffset, true);
-  hashInitPage(page, bucket, bucket, mainU16(record, 6));
+  const main = splitAllocate(record);
+  const bucket = record.view.getUint32(main, true);
+  hashInitPage(page, bucket, bucket, record.view.getUint16(main + 6, true));
 }
 
 export function splitAllocateMeta(page: Page, record: WalRecord, block: BlockRef): void {
-  const { view, mainOffset } = record;
-  const flags = view.getUint8(mainOffset + 8);
-  let data = block.dataOffset;
-  setMetaU32(page, HASHM_MAXBUCKET, view.getUint32(mainOffset, true));
-  if ((flags & XLH_SPLIT_META_UPDATE_MASKS) !== 0) {
+  const { view } = record;
+  const main = splitAllocate(record);
+  const flags = view.getUint8(main + 8);
+  const masks = (flags & XLH_SPLIT_META_UPDATE_MASKS) !== 0;
+  const splitpoint = (flags & XLH_SPLIT_META_UPDATE_SPLITPOINT) !== 0;
+  let data = blockDataAt(record, block, (masks ? 8 : 0) + (splitpoint ? 8 : 0), 'what a split changes');
+  setMetaU32(page, HASHM_MAXBUCKET, view.getUint32(main, true));
+  if (masks) {
     setMetaU32(page, HASHM_LOWMASK, view.getUint32(data, true));
     setMetaU32(page, HASHM_HIGHMASK, view.getUint32(data + 4, true));
     data += 8;
   }
-  if ((flags & XLH_SPLIT_META_UPDATE_SPLITPOINT) !== 0) {
+  if (splitpoint) {
     const ovflpoint = view.getUint32(data, true);
     setSpares(page, ovflpoint, view.getUint32(data + 4, true));
     setMetaU32(page, HASHM_OVFLPOINT, ovflpoint);
@@ -86,9 +94,9 @@ export function splitPage(_page: Page, record: WalRecord, block: BlockRef): void
 }
 
 export function splitCompleteOld(page: Page, record: WalRecord): void {
-  setHashoFlag(page, mainU16(record, 0));
+  setHashoFlag(page, record.view.getUint16(splitComplete(record), true));
 }
 
 export function splitCompleteNew(page: Page, record: WalRecord): void {
-  setHashoFlag(page, mainU16(record, 2));
+  setHashoFlag(page, record.view.getUint16(splitComplete(record) + 2, true));
 }

@@ -6,13 +6,16 @@
 // Mirrors hash_desc of src/backend/access/rmgrdesc/hashdesc.c.
 
 import type { WalRecord } from '../../record.ts';
+import { mainAt } from '../main-data.ts';
 import { XLH_SPLIT_META_UPDATE_MASKS, XLH_SPLIT_META_UPDATE_SPLITPOINT } from './build.ts';
 import { vacuumNtuples14, vacuumNtuples16 } from './tuples.ts';
 
-const u8 = (r: WalRecord, field: number): number => r.view.getUint8(r.mainOffset + field);
-const u16 = (r: WalRecord, field: number): number => r.view.getUint16(r.mainOffset + field, true);
-const u32 = (r: WalRecord, field: number): number => r.view.getUint32(r.mainOffset + field, true);
-const f64 = (r: WalRecord, field: number): string => formatG(r.view.getFloat64(r.mainOffset + field, true));
+const field = (r: WalRecord, at: number, size: number): number =>
+  mainAt(r, at + size, 'a hash record of its kind') + at;
+const u8 = (r: WalRecord, at: number): number => r.view.getUint8(field(r, at, 1));
+const u16 = (r: WalRecord, at: number): number => r.view.getUint16(field(r, at, 2), true);
+const u32 = (r: WalRecord, at: number): number => r.view.getUint32(field(r, at, 4), true);
+const f64 = (r: WalRecord, at: number): string => formatG(r.view.getFloat64(field(r, at, 8), true));
 const flag = (value: number): string => (value !== 0 ? 'T' : 'F');
 
 type Describe = (record: WalRecord) => string;

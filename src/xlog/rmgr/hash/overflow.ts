@@ -16,11 +16,12 @@
 //
 // Mirrors hash_xlog_add_ovfl_page, hash_xlog_move_page_contents and hash_xlog_squeeze_page of hash_xlog.c.
 
-import { indexTupleAlignedSize } from '../../index-tuple.ts';
+import { addIndexTuple, indexTupleAlignedSize } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
-import { pageAddItem, pageIndexMultiDelete } from '../../page-items.ts';
+import { pageIndexMultiDelete } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
 import { UNCHANGED } from '../../rmgr.ts';
+import { blockDataAt, mainAt } from '../main-data.ts';
 import {
   addBitmapPage,
   clearBitmapBit,
@@ -38,8 +39,11 @@ import {
   setMetaU32,
 } from './page.ts';
 
+const addOvfl = (record: WalRecord): number => mainAt(record, 3, 'xl_hash_add_ovfl_page');
+const movePage = (record: WalRecord): number => mainAt(record, 3, 'xl_hash_move_page_contents');
+const squeeze = (record: WalRecord): number => mainAt(record, 12, 'xl_hash_squeeze_page');
 const blockU32 = (record: WalRecord, block: BlockRef): number =>
-  record.view.getUint32(block.dataOffset, true);
+  record.view.getUint32(blockDataAt(record, block, 4, 'a number'), true);
 
 // ---- ADD_OVFL_PAGE ------------------------------------------------------------------------------------------
 
@@ -56,12 +60,12 @@ export function addOvflBitmap(page: Page, record: WalRecord, block: BlockRef): v
 }
 
 export function addOvflNewBitmap(page: Page, record: WalRecord): void {
-  hashInitBitmap(page, record.view.getUint16(record.mainOffset, true));
+  hashInitBitmap(page, record.view.getUint16(addOvfl(record), true));
 }
 
 export function addOvflMeta(page: Page, record: WalRecord, block: BlockRef): void {
   setMetaU32(page, HASHM_FIRSTFREE, blockU32(record, block));
-  const bmpageFound = record.view.getUint8(record.mainOffset + 2) !== 0;
+  const bmpageFound = record.view.getUint8(addOvfl(record) + 2) !== 0;
   if (bmpageFound) return;
   incrementSpares(page);
   if (record.hasBlock(3)) {
@@ -81,9 +85,7 @@ function addTuples(page: Page, record: WalRecord, block: BlockRef, ntups: number
   for (; at < end; inserted++) {
     const size = indexTupleAlignedSize(view, at);
     const offnum = view.getUint16(block.dataOffset + 2 * inserted, true);
-    if (pageAddItem(page, record.bytes, at, size, offnum, false, false) === 0) {
-      throw new RangeError(`failed to add item to hash index page, size ${size} bytes`);
-    }
+    addIndexTuple(page, record.bytes, at, size, offnum);
     at += size;
   }
   if (at !== end || inserted !== ntups) throw new RangeError(`${inserted} tuples, not ${ntups}`);
@@ -97,7 +99,7 @@ export function deleteListed(page: Page, record: WalRecord, block: BlockRef): vo
 }
 
 export function moveWrite(page: Page, record: WalRecord, block: BlockRef): void {
-  addTuples(page, record, block, record.view.getUint16(record.mainOffset, true));
+  addTuples(page, record, block, record.view.getUint16(movePage(record), true));
 }
 
 // ---- SQUEEZE_PAGE -------------------------------------------------------------------------------------------
@@ -106,11 +108,11 @@ const NEXTBLKNO = 4;
 const NTUPS = 8;
 const IS_PREV_BUCKET_SAME_WRT = 11;
 
-const squeezeNext = (record: WalRecord): number => record.view.getUint32(record.mainOffset + NEXTBLKNO, true);
+const squeezeNext = (record: WalRecord): number => record.view.getUint32(squeeze(record) + NEXTBLKNO, true);
 
 export function squeezeWrite(page: Page, record: WalRecord, block: BlockRef): void {
-  addTuples(page, record, block, record.view.getUint16(record.mainOffset + NTUPS, true));
-  if (record.view.getUint8(record.mainOffset + IS_PREV_BUCKET_SAME_WRT) !== 0) {
+  addTuples(page, record, block, record.view.getUint16(squeeze(record) + NTUPS, true));
+  if (record.view.getUint8(squeeze(record) + IS_PREV_BUCKET_SAME_WRT) !== 0) {
     setHashoNextblkno(page, squeezeNext(record));
   }
 }
@@ -118,9 +120,10 @@ export function squeezeWrite(page: Page, record: WalRecord, block: BlockRef): vo
 /** From 17 on a page that is named only to be locked keeps its LSN. */
 export function squeezeWrite17(page: Page, record: WalRecord, block: BlockRef): string | undefined {
   squeezeWrite(page, record, block);
-  const { view, mainOffset } = record;
+  const main = squeeze(record);
+  const { view } = record;
   const changed =
-    view.getUint16(mainOffset + NTUPS, true) > 0 || view.getUint8(mainOffset + IS_PREV_BUCKET_SAME_WRT) !== 0;
+    view.getUint16(main + NTUPS, true) > 0 || view.getUint8(main + IS_PREV_BUCKET_SAME_WRT) !== 0;
   return changed ? undefined : UNCHANGED;
 }
 
@@ -133,7 +136,7 @@ export function squeezePrev(page: Page, record: WalRecord): void {
 }
 
 export function squeezeNextPage(page: Page, record: WalRecord): void {
-  setHashoPrevblkno(page, record.view.getUint32(record.mainOffset, true));
+  setHashoPrevblkno(page, record.view.getUint32(squeeze(record), true));
 }
 
 export function squeezeBitmap(page: Page, record: WalRecord, block: BlockRef): void {

@@ -17,9 +17,11 @@
 // Mirrors hash_xlog_insert, hash_xlog_delete, hash_xlog_split_cleanup, hash_xlog_update_meta_page and
 // hash_xlog_vacuum_one_page of hash_xlog.c.
 
+import { addIndexTuple } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
-import { pageAddItem, pageIndexMultiDelete } from '../../page-items.ts';
+import { pageIndexMultiDelete } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
+import { arrayEnd, mainAt } from '../main-data.ts';
 import { deleteListed } from './overflow.ts';
 import {
   addNtuples,
@@ -34,10 +36,8 @@ const NTUPLES = 4;
 const OFFSETS = 8;
 
 export function insertTuple(page: Page, record: WalRecord, block: BlockRef): void {
-  const offnum = record.view.getUint16(record.mainOffset, true);
-  if (pageAddItem(page, record.bytes, block.dataOffset, block.dataLength, offnum, false, false) === 0) {
-    throw new RangeError(`no room for item ${offnum} of ${block.dataLength} bytes`);
-  }
+  const offnum = record.view.getUint16(mainAt(record, 2, 'xl_hash_insert'), true);
+  addIndexTuple(page, record.bytes, block.dataOffset, block.dataLength, offnum);
 }
 
 export function insertMeta(page: Page): void {
@@ -46,7 +46,7 @@ export function insertMeta(page: Page): void {
 
 export function deleteTuples(page: Page, record: WalRecord, block: BlockRef): void {
   deleteListed(page, record, block);
-  const clearDeadMarking = record.view.getUint8(record.mainOffset) !== 0;
+  const clearDeadMarking = record.view.getUint8(mainAt(record, 2, 'xl_hash_delete')) !== 0;
   if (clearDeadMarking) setHashoFlag(page, hashoFlag(page) & ~LH_PAGE_HAS_DEAD_TUPLES);
 }
 
@@ -55,14 +55,20 @@ export function splitCleanup(page: Page): void {
 }
 
 export function updateMetaPage(page: Page, record: WalRecord): void {
-  page.view.setFloat64(HASHM_NTUPLES, record.view.getFloat64(record.mainOffset, true), true);
+  page.view.setFloat64(
+    HASHM_NTUPLES,
+    record.view.getFloat64(mainAt(record, 8, 'xl_hash_update_meta_page'), true),
+    true,
+  );
 }
+
+const vacuumOne = (record: WalRecord): number => mainAt(record, OFFSETS, 'xl_hash_vacuum_one_page');
 
 /** xl_hash_vacuum_one_page.ntuples: an int until 15, a uint16 from 16 on. */
 export const vacuumNtuples14 = (record: WalRecord): number =>
-  record.view.getInt32(record.mainOffset + NTUPLES, true);
+  record.view.getInt32(vacuumOne(record) + NTUPLES, true);
 export const vacuumNtuples16 = (record: WalRecord): number =>
-  record.view.getUint16(record.mainOffset + NTUPLES, true);
+  record.view.getUint16(vacuumOne(record) + NTUPLES, true);
 
 export function vacuumOnePage14(page: Page, record: WalRecord): void {
   removeDead(page, record, record.mainLength > OFFSETS ? vacuumNtuples14(record) : 0);
@@ -73,10 +79,9 @@ export function vacuumOnePage16(page: Page, record: WalRecord): void {
 }
 
 function removeDead(page: Page, record: WalRecord, ntuples: number): void {
-  if (OFFSETS + 2 * ntuples > record.mainLength) {
-    throw new RangeError(`${ntuples} offset numbers in ${record.mainLength} bytes`);
-  }
-  pageIndexMultiDelete(page, record.view, record.mainOffset + OFFSETS, ntuples);
+  const offsets = vacuumOne(record) + OFFSETS;
+  arrayEnd(record, offsets, ntuples, 2, 'offset numbers');
+  pageIndexMultiDelete(page, record.view, offsets, ntuples);
   setHashoFlag(page, hashoFlag(page) & ~LH_PAGE_HAS_DEAD_TUPLES);
 }
 
