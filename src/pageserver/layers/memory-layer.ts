@@ -1,0 +1,239 @@
+// The newest part of a timeline, in memory: open while WAL comes in, frozen while it is written out.
+//
+// Values lie as bytes in an arena of chunks, each record once, however many keys it has. Each value of a key is an
+// entry: a row across parallel typed arrays (columns), linked to the key's entry before it. A hash table with open
+// addressing leads from a key to its newest entry. No object is made per value, so ten million of them cost the
+// collector nothing.
+//
+//   table   rel u32 | blk u32 | head i32            slots, power of two, at most 3/5 full
+//   entry   lsn f64 | chunk u32 | offset u32 | length u32 | kind and block id u16 | previous entry i32
+//
+// Entries of one key have rising LSNs (equal ones in the order of arrival), so a walk along the links is newest
+// first. Everything here is synchronous.
+
+import { assert } from '../../base/assert.ts';
+import { type KeyRange, packKey } from '../key.ts';
+import type { ValueKind, ValueSink, ValueVisitor } from '../value.ts';
+
+const CHUNK = 1024 * 1024;
+const TABLE_SLOTS_FIRST = 4096;
+const ENTRIES_FIRST = 16_384;
+const ENTRY_BYTES = 26;
+const SLOT_BYTES = 12;
+
+function hashKey(rel: number, blk: number): number {
+  let h = Math.imul(blk ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(rel, 0xc2b2ae35);
+  h ^= h >>> 15;
+  h = Math.imul(h, 0x2c1b3c6d);
+  return h ^ (h >>> 13);
+}
+
+export class MemoryLayer {
+  readonly lsnStart: number;
+  /** Just past the newest value. */
+  lsnEnd: number;
+  /** Distinct keys. */
+  keys = 0;
+  entries = 0;
+
+  private readonly chunks: Uint8Array[] = [];
+  private chunkFill = CHUNK;
+  private arenaBytes = 0;
+
+  private slots = TABLE_SLOTS_FIRST;
+  private slotRel = new Uint32Array(TABLE_SLOTS_FIRST);
+  private slotBlk = new Uint32Array(TABLE_SLOTS_FIRST);
+  private slotHead = new Int32Array(TABLE_SLOTS_FIRST).fill(-1);
+
+  private lsn = new Float64Array(ENTRIES_FIRST);
+  private chunk = new Uint32Array(ENTRIES_FIRST);
+  private offset = new Uint32Array(ENTRIES_FIRST);
+  private lengths = new Uint32Array(ENTRIES_FIRST);
+  private meta = new Uint16Array(ENTRIES_FIRST);
+  private previous = new Int32Array(ENTRIES_FIRST);
+
+  private sharedChunk = 0;
+  private sharedOffset = 0;
+  private sharedLength = 0;
+  private sharedLsn = 0;
+
+  constructor(lsnStart: number) {
+    this.lsnStart = lsnStart;
+    this.lsnEnd = lsnStart;
+  }
+
+  /** Memory in use: what the limits are about. */
+  get bytes(): number {
+    return this.arenaBytes + this.lsn.length * ENTRY_BYTES + this.slots * SLOT_BYTES;
+  }
+
+  /** Bytes of values alone: what a delta layer of this will hold. */
+  get valueBytes(): number {
+    return this.arenaBytes;
+  }
+
+  put(
+    rel: number,
+    blk: number,
+    lsn: number,
+    kind: ValueKind,
+    blockId: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+  ): void {
+    this.beginShared(lsn, bytes, offset, length);
+    this.putShared(rel, blk, kind, blockId);
+  }
+
+  /** Take in bytes that several keys will share (a record of several blocks). */
+  beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void {
+    assert(lsn >= this.lsnStart, 'a value older than its layer');
+    if (this.chunkFill + length > CHUNK) this.newChunk(length);
+    const at = this.chunkFill;
+    const chunk = this.chunks[this.chunks.length - 1]!;
+    if (length <= 64) for (let i = 0; i < length; i++) chunk[at + i] = bytes[offset + i]!;
+    else chunk.set(bytes.subarray(offset, offset + length), at);
+    this.chunkFill = at + length;
+    this.arenaBytes += length;
+    this.sharedChunk = this.chunks.length - 1;
+    this.sharedOffset = at;
+    this.sharedLength = length;
+    this.sharedLsn = lsn;
+  }
+
+  putShared(rel: number, blk: number, kind: ValueKind, blockId: number): void {
+    const slot = this.slotFor(rel, blk);
+    const head = this.slotHead[slot]!;
+    const lsn = this.sharedLsn;
+    assert(head < 0 || this.lsn[head]! <= lsn, 'values of a key come in the order of their LSNs');
+    const entry = this.entries++;
+    if (entry === this.lsn.length) this.growEntries();
+    this.lsn[entry] = lsn;
+    this.chunk[entry] = this.sharedChunk;
+    this.offset[entry] = this.sharedOffset;
+    this.lengths[entry] = this.sharedLength;
+    this.meta[entry] = (kind << 8) | blockId;
+    this.previous[entry] = head;
+    this.slotHead[slot] = entry;
+    if (lsn >= this.lsnEnd) this.lsnEnd = lsn + 1;
+  }
+
+  /** Values of a key below `lsnEnd`, newest first, until the sink has enough; whether it had. */
+  get(rel: number, blk: number, lsnEnd: number, sink: ValueSink): boolean {
+    const slot = this.find(rel, blk);
+    if (slot < 0) return false;
+    for (let e = this.slotHead[slot]!; e >= 0; e = this.previous[e]!) {
+      if (this.lsn[e]! >= lsnEnd) continue;
+      const meta = this.meta[e]!;
+      const bytes = this.chunks[this.chunk[e]!]!;
+      if (sink.add(this.lsn[e]!, meta >> 8, meta & 0xff, bytes, this.offset[e]!, this.lengths[e]!, true))
+        return true;
+    }
+    return false;
+  }
+
+  /** Every value in ranges of keys and LSNs, in the order of keys, each key's from the oldest on. */
+  scan(range: KeyRange, lsnStart: number, lsnEnd: number, visitor: ValueVisitor): void {
+    const chain: number[] = [];
+    for (const slot of this.sortedSlots(range)) {
+      const rel = this.slotRel[slot]!;
+      const blk = this.slotBlk[slot]!;
+      chain.length = 0;
+      for (let e = this.slotHead[slot]!; e >= 0; e = this.previous[e]!) {
+        if (this.lsn[e]! >= lsnStart && this.lsn[e]! < lsnEnd) chain.push(e);
+      }
+      for (let i = chain.length - 1; i >= 0; i--) {
+        const e = chain[i]!;
+        const meta = this.meta[e]!;
+        const bytes = this.chunks[this.chunk[e]!]!;
+        visitor.visit(
+          rel,
+          blk,
+          this.lsn[e]!,
+          meta >> 8,
+          meta & 0xff,
+          bytes,
+          this.offset[e]!,
+          this.lengths[e]!,
+        );
+      }
+    }
+  }
+
+  /** Slots of the keys in a range, in the order of keys. */
+  private sortedSlots(range: KeyRange): number[] {
+    const start = packKey(range.start.rel, range.start.blk);
+    const end = packKey(range.end.rel, range.end.blk);
+    const packed = new Float64Array(this.keys);
+    let count = 0;
+    for (let slot = 0; slot < this.slots; slot++) {
+      if (this.slotHead[slot]! < 0) continue;
+      const key = packKey(this.slotRel[slot]!, this.slotBlk[slot]!);
+      if (key >= start && key < end) packed[count++] = key;
+    }
+    const sorted = packed.subarray(0, count).sort();
+    return Array.from(sorted, key => this.find(Math.floor(key / 0x1_0000_0000), key % 0x1_0000_0000));
+  }
+
+  private newChunk(length: number): void {
+    this.chunks.push(new Uint8Array(Math.max(CHUNK, length)));
+    this.chunkFill = 0;
+  }
+
+  private find(rel: number, blk: number): number {
+    const mask = this.slots - 1;
+    for (let slot = hashKey(rel, blk) & mask; ; slot = (slot + 1) & mask) {
+      if (this.slotHead[slot]! < 0) return -1;
+      if (this.slotBlk[slot] === blk && this.slotRel[slot] === rel) return slot;
+    }
+  }
+
+  private slotFor(rel: number, blk: number): number {
+    const mask = this.slots - 1;
+    let slot = hashKey(rel, blk) & mask;
+    while (this.slotHead[slot]! >= 0) {
+      if (this.slotBlk[slot] === blk && this.slotRel[slot] === rel) return slot;
+      slot = (slot + 1) & mask;
+    }
+    if ((this.keys + 1) * 5 > this.slots * 3) {
+      this.growTable();
+      return this.slotFor(rel, blk);
+    }
+    this.keys++;
+    this.slotRel[slot] = rel;
+    this.slotBlk[slot] = blk;
+    return slot;
+  }
+
+  private growTable(): void {
+    const { slots, slotRel, slotBlk, slotHead } = this;
+    this.slots = slots * 2;
+    this.slotRel = new Uint32Array(this.slots);
+    this.slotBlk = new Uint32Array(this.slots);
+    this.slotHead = new Int32Array(this.slots).fill(-1);
+    const mask = this.slots - 1;
+    for (let old = 0; old < slots; old++) {
+      if (slotHead[old]! < 0) continue;
+      let slot = hashKey(slotRel[old]!, slotBlk[old]!) & mask;
+      while (this.slotHead[slot]! >= 0) slot = (slot + 1) & mask;
+      this.slotRel[slot] = slotRel[old]!;
+      this.slotBlk[slot] = slotBlk[old]!;
+      this.slotHead[slot] = slotHead[old]!;
+    }
+  }
+
+  private growEntries(): void {
+    const grown = <T extends Float64Array | Uint32Array | Uint16Array | Int32Array>(old: T): T => {
+      const bigger = new (old.constructor as new (length: number) => T)(old.length * 2);
+      bigger.set(old as never);
+      return bigger;
+    };
+    this.lsn = grown(this.lsn);
+    this.chunk = grown(this.chunk);
+    this.offset = grown(this.offset);
+    this.lengths = grown(this.lengths);
+    this.meta = grown(this.meta);
+    this.previous = grown(this.previous);
+  }
+}
