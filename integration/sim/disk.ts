@@ -198,8 +198,12 @@ export class SimDisk implements Disk {
   writeTo(inode: Inode, path: string, offset: number, pieces: readonly Uint8Array[], durably: boolean): void {
     const bytes = Buffer.concat(pieces);
     const whole = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length).slice();
-    const grows = Math.max(0, offset + whole.length - inode.now.size);
-    if (this.used() + grows > (this.options.capacityBytes ?? Infinity)) {
+    const room = (this.options.capacityBytes ?? Infinity) - this.used();
+    const fits = Math.max(0, inode.now.size - offset + room);
+    if (fits < whole.length) {
+      // As a real one: what fits is written, and then there is no more.
+      this.options.onWrite?.(path, offset, whole.subarray(0, fits));
+      if (fits > 0) inode.change({ at: offset, bytes: whole.subarray(0, fits) });
       throw new Fault('disk-full', `write ${path}: no space left`, { hint: 'Free space on this disk.' });
     }
     this.options.onWrite?.(path, offset, whole);

@@ -26,7 +26,7 @@ export class NonceLedger {
     return this.seen.size;
   }
 
-  /** For `onWrite`: one call of the disk, which always carries whole chunks and frames. */
+  /** For `onWrite`: one call of the disk, which carries whole chunks and frames unless the disk was full. */
   see(path: string, offset: number, bytes: Uint8Array): void {
     const name = path.replace(/\.partial-.*/, '');
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -56,7 +56,7 @@ export class NonceLedger {
   }
 
   private seeFrames(known: Known, path: string, bytes: Uint8Array, from: number, view: DataView): void {
-    for (let at = from; at < bytes.length; ) {
+    for (let at = from; at + FRAME_HEADER <= bytes.length; ) {
       if (view.getUint32(at) === 0) return; // room reserved ahead
       if (hex(bytes, at, at + 4) !== Buffer.from('LBFR').toString('hex')) {
         throw new Error(`${path}: no frame where one must begin`);
