@@ -296,11 +296,9 @@ function checkAppend(state: AcceptorState, request: AppendRequest): void {
 }
 
 function onWritten(state: AcceptorState, recordLsn: Lsn): Step {
-  // After a switch record the last boundary is the next segment's start, past padding that is still to come: it
-  // counts once it is written.
   const { wal } = state;
-  if (recordLsn > wal.writeLsn) return { state, effects: [] };
   assert(recordLsn >= wal.recordLsn, `record boundary went back from ${formatLsn(wal.recordLsn)}`);
+  assert(recordLsn <= wal.writeLsn, `record boundary ${formatLsn(recordLsn)} is past what is written`);
   return { state: { ...state, wal: { ...wal, recordLsn } }, effects: [] };
 }
 

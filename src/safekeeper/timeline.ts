@@ -343,6 +343,7 @@ export class Timeline implements TimelineHandle {
         this.removalHolds === 0 &&
         this.state.batch.length === 0 &&
         this.state.wal.writeLsn === flushLsn &&
+        this.store.list().length === 1 &&
         uploaded?.flushLsn === flushLsn &&
         uploaded.commitLsn === memory.commitLsn &&
         uploaded.term === lastLogTermOf(this.state);
@@ -372,7 +373,11 @@ export class Timeline implements TimelineHandle {
       const segno = Math.floor((end - 1) / server.walSegSize);
       const start = segno * server.walSegSize;
       const origin = Math.max(0, timelineStartLsn - start);
-      const bytes = await this.archive.readPartial(partial, segno, origin, end - start - origin);
+      const length = end - start - origin;
+      const whole = end % server.walSegSize === 0;
+      const bytes = whole
+        ? await this.archive.read(segno, origin, length)
+        : await this.archive.readPartial(partial, segno, origin, length);
       await this.store.removeAll();
       await this.store.restore(segno, origin, bytes);
       await this.store.close();

@@ -13,26 +13,32 @@ const RECORD = new WalRecord();
 
 export class WalScan {
   private readonly reader: WalReader;
+  /** The end of the last whole record that lies within what was taken in. */
+  boundary: Lsn;
 
   /** `start` is a record boundary. */
   constructor(start: Lsn, segmentSize: number, pgVersion: number) {
-    this.reader = new WalReader({ start, segmentSize, dialect: dialectOfVersionNumber(pgVersion, 'neon') });
+    const dialect = dialectOfVersionNumber(pgVersion, 'neon');
+    this.reader = new WalReader({ start, segmentSize, dialect });
+    this.boundary = start;
   }
 
-  /** Take in the next bytes; the end of the last whole record so far. A Fault of `xlog` if they are no WAL. */
+  /** Take in the next bytes; the boundary then. A Fault of `xlog` if they are no WAL. */
   push(bytes: Uint8Array): Lsn {
     this.reader.push(bytes);
-    while (this.reader.next(RECORD));
-    return this.reader.recordEnd;
+    const { position } = this.reader;
+    // A switch record ends at the next segment's start, past padding that may still be to come: it counts when
+    // that is here too.
+    if (this.reader.recordEnd <= position) this.boundary = this.reader.recordEnd;
+    while (this.reader.next(RECORD)) {
+      if (this.reader.recordEnd <= position) this.boundary = this.reader.recordEnd;
+    }
+    return this.boundary;
   }
 
   /** Past the last byte taken in. */
   get position(): Lsn {
     return this.reader.position;
-  }
-
-  get recordEnd(): Lsn {
-    return this.reader.recordEnd;
   }
 }
 

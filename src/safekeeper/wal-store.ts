@@ -123,8 +123,8 @@ export class WalStore {
       this.segments.release(segno);
       if (log.length < this.segmentSize) break;
     }
-    this.tornBytes = at - Math.min(scan.recordEnd, at);
-    return Math.min(scan.recordEnd, at) as Lsn;
+    this.tornBytes = at - scan.boundary;
+    return scan.boundary;
   }
 
   private async openForScan(segno: number, commitLsn: Lsn, atLeast: number | undefined): Promise<SealedLog> {
@@ -144,7 +144,7 @@ export class WalStore {
       if (!isBadWal(error)) throw error;
       throw new Fault(
         'safekeeper-wal',
-        `WAL is damaged in ${this.segments.describe(scan.recordEnd)}, read from ${formatLsn(from)}: ${error.message}`,
+        `WAL is damaged in ${this.segments.describe(scan.boundary)}, read from ${formatLsn(from)}: ${error.message}`,
         { hint: CURE, cause: error },
       );
     }
@@ -174,7 +174,7 @@ export class WalStore {
     // A scan begins at a record boundary: it is dropped only when the log ends at one.
     this.scan ??= new WalScan(this.recordLsn, this.segmentSize, this.pgVersion);
     assert(this.scan.position === at, 'the scan is elsewhere than the end of WAL');
-    this.recordLsn = this.push(bytes, end);
+    this.recordLsn = this.push(bytes);
     this.writeLsn = end;
     for (let from = 0; from < bytes.length; ) {
       const lsn = at + from;
@@ -187,11 +187,9 @@ export class WalStore {
     return this.recordLsn;
   }
 
-  private push(bytes: Uint8Array, end: Lsn): Lsn {
+  private push(bytes: Uint8Array): Lsn {
     try {
-      const recordEnd = this.scan!.push(bytes);
-      // After a switch record the boundary is the next segment's start: it counts once the padding is here.
-      return recordEnd <= end ? recordEnd : this.recordLsn;
+      return this.scan!.push(bytes);
     } catch (error) {
       this.scan = undefined;
       throw error;
