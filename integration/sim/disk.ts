@@ -316,13 +316,19 @@ export class SimDisk implements Disk {
     }
   }
 
+  /** Of a file, or of a directory with all that is in it. */
   async rename(from: string, to: string): Promise<void> {
     await this.turn(this.boot);
-    const inode = this.inode(clean(from));
-    this.link(parentOf(clean(to)), [
-      { path: clean(from), entry: undefined },
-      { path: clean(to), entry: inode },
-    ]);
+    const [source, target] = [clean(from), clean(to)];
+    const moved = [...this.names].filter(([path]) => path === source || path.startsWith(`${source}/`));
+    if (moved.length === 0) throw new Fault('file-missing', `${from}: no such file or directory`);
+    this.link(
+      parentOf(target),
+      moved.flatMap(([path, entry]) => [
+        { path, entry: undefined },
+        { path: target + path.slice(source.length), entry },
+      ]),
+    );
   }
 
   async remove(path: string): Promise<void> {
