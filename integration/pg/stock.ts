@@ -99,6 +99,10 @@ export class StockPostgres {
     });
     server.stderr?.on('data', data => (this.log += data));
     this.server = server;
+    // A test process that ends in a hurry takes its servers along.
+    const orphan = (): boolean => server.kill('SIGQUIT');
+    process.once('exit', orphan);
+    server.once('exit', () => process.off('exit', orphan));
     for (let tries = 0; ; tries++) {
       try {
         await this.session(async () => undefined);

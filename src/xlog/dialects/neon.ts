@@ -1,6 +1,7 @@
 // Neon's builds of Postgres, each by its differences from the stock build of its major: heap records that carry
-// t_cid (in Heap's own records in 14 and 15, in manager 134 from 16 on). Page magic, catalog version and all
-// else are the stock build's, so that a log does not say whose it is: flavour.ts finds out from its records.
+// t_cid (in Heap's own records in 14 and 15, in manager 134 from 16 on), and B-tree splits that carry an image
+// while VACUUM runs. Page magic, catalog version and all else are the stock build's, so that a log does not say
+// whose it is: flavour.ts finds out from its records.
 
 import type { Dialect } from '../dialect.ts';
 import { pg14 } from './14.ts';
