@@ -30,7 +30,9 @@ export const FAULTS = {
   'key-unavailable': 'unavailable',
   'key-disabled': 'denied',
   'key-destroyed': 'denied',
+  'key-denied': 'denied',
   'key-missing': 'missing',
+  'key-conflict': 'conflict',
   // machine
   'file-missing': 'missing',
   'file-exists': 'conflict',

@@ -157,19 +157,24 @@ export interface Log {
 /** What a customer key can be doing: usable, switched off (may come back), or gone for good. */
 export type KeyState = 'enabled' | 'disabled' | 'destroyed';
 
-/** A key management service: wraps and unwraps small secrets under a key that never leaves it. */
+/** What a wrapped secret is bound to; the same names and values must be given to unwrap it. */
+export type KeyContext = Readonly<Record<string, string>>;
+
+/**
+ * A key management service: wraps and unwraps small secrets under a key that never leaves it. Errors are
+ * KeyFaults: `key-disabled`, `key-destroyed`, `key-denied` (we may not use it), `key-unavailable` (nobody
+ * answered, or not now), `sealed-tampered` (not what this key wrapped in this context).
+ */
 export interface Keys {
   readonly kind: string;
-  wrap(
+  /** A new secret, plain and wrapped. */
+  generate(
     keyId: string,
-    plaintext: Uint8Array,
-    context: Readonly<Record<string, string>>,
-  ): Promise<WrappedSecret>;
-  unwrap(
-    keyId: string,
-    secret: WrappedSecret,
-    context: Readonly<Record<string, string>>,
-  ): Promise<Uint8Array>;
+    bytes: number,
+    context: KeyContext,
+  ): Promise<{ plaintext: Uint8Array; secret: WrappedSecret }>;
+  wrap(keyId: string, plaintext: Uint8Array, context: KeyContext): Promise<WrappedSecret>;
+  unwrap(keyId: string, secret: WrappedSecret, context: KeyContext): Promise<UnwrappedSecret>;
   /** The key's state now; a Fault `key-unavailable` when the service cannot be asked. */
   state(keyId: string): Promise<KeyState>;
 }
@@ -179,6 +184,12 @@ export interface WrappedSecret {
   /** The key's version at the service, where it tells. */
   readonly keyVersion: string | undefined;
   /** The service's id of the request, for the audit. */
+  readonly requestId: string | undefined;
+}
+
+export interface UnwrappedSecret {
+  readonly plaintext: Uint8Array;
+  readonly keyVersion: string | undefined;
   readonly requestId: string | undefined;
 }
 
