@@ -44,28 +44,35 @@ export const describeVacuumOnePage16: Describe = r =>
 export const describeVacuumOnePage17: Describe = r =>
   `${describeVacuumOnePage16(r)}, isCatalogRel ${flag(u8(r, 6))}`;
 
+const SIGNIFICANT_DIGITS = 6;
+
 /** C's %g: six significant digits, no zeros at the end, an exponent where it is below -4 or above 5. */
 export function formatG(value: number): string {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
-  if (value === 0) return Object.is(value, -0) ? '-0' : '0';
-  const [mantissa, exponent] = roundHalfEven(value).toExponential(5).split('e');
-  const power = Number(exponent);
-  if (power >= -4 && power < 6) return stripZeros(value.toFixed(5 - power));
-  const digits = String(Math.abs(power)).padStart(2, '0');
-  return `${stripZeros(mantissa!)}e${power < 0 ? '-' : '+'}${digits}`;
+  const sign = value < 0 || Object.is(value, -0) ? '-' : '';
+  if (value === 0) return `${sign}0`;
+  // A tie shows only in the exact decimal expansion, and C gives it to the even digit.
+  const [mantissa, exponent] = Math.abs(value).toExponential(100).split('e');
+  const expansion = mantissa!.replace('.', '');
+  const half = '5'.padEnd(expansion.length - SIGNIFICANT_DIGITS, '0');
+  const rest = expansion.slice(SIGNIFICANT_DIGITS);
+  let digits = Number(expansion.slice(0, SIGNIFICANT_DIGITS));
+  let power = Number(exponent);
+  if (rest > half || (rest === half && digits % 2 === 1)) digits++;
+  if (digits === 10 ** SIGNIFICANT_DIGITS) {
+    digits /= 10;
+    power++;
+  }
+  const text = String(digits);
+  if (power < -4 || power >= SIGNIFICANT_DIGITS) {
+    const shown = String(Math.abs(power)).padStart(2, '0');
+    return `${sign}${placePoint(text, 1)}e${power < 0 ? '-' : '+'}${shown}`;
+  }
+  return sign + (power < 0 ? placePoint('0'.repeat(-power) + text, 1) : placePoint(text, power + 1));
 }
 
-/** C rounds a tie to the even digit, toExponential away from zero: whole numbers are rounded here. */
-function roundHalfEven(value: number): number {
-  const magnitude = Math.abs(value);
-  if (!Number.isSafeInteger(value) || magnitude < 1e6) return value;
-  const unit = 10 ** (String(magnitude).length - 6);
-  const rest = magnitude % unit;
-  const down = magnitude - rest;
-  const up = rest > unit / 2 || (rest === unit / 2 && (down / unit) % 2 === 1);
-  return Math.sign(value) * (up ? down + unit : down);
-}
-
-function stripZeros(text: string): string {
-  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+/** A point behind the first `whole` digits, unless only zeros follow. */
+function placePoint(digits: string, whole: number): string {
+  const fraction = digits.slice(whole).replace(/0+$/, '');
+  return fraction === '' ? digits.slice(0, whole) : `${digits.slice(0, whole)}.${fraction}`;
 }
