@@ -16,8 +16,8 @@
 //   OVERWRITE_CONTRECORD  0 overwritten_lsn u64 | 8 overwrite_time i64        (late minors of 14 write it too)
 //   CHECKPOINT_REDO       wal_level i32                                       (17+)
 //
-// FPI carries an image for each of its blocks. FPI_FOR_HINT may carry none, when full_page_writes is off: the
-// page then stays as it is, pd_lsn too. The checkpoint, end-of-recovery and switch rules that concern reading
+// FPI carries an image for each of its blocks, and so does FPI_FOR_HINT in 14. From 15 on the latter may carry
+// none, when full_page_writes is off: the page then stays as it is, pd_lsn too. The checkpoint, end-of-recovery and switch rules that concern reading
 // the log itself are the reader's.
 //
 // Mirrors xlog_redo of xlog.c and xlog_desc of xlogdesc.c.
@@ -197,7 +197,7 @@ const overwriteContrecord: Op = {
 // Images.
 
 const imageMissing: PageRedo = (_page, record, block) => {
-  throw redoFault(record, block, 'XLOG_FPI without a full-page image');
+  throw redoFault(record, block, 'no full-page image in the record that is nothing else');
 };
 
 export const xlog14: Rmgr = {
@@ -214,12 +214,14 @@ export const xlog14: Rmgr = {
     [XLOG_RESTORE_POINT]: restorePoint,
     [XLOG_FPW_CHANGE]: fpwChange,
     [XLOG_END_OF_RECOVERY]: endOfRecovery(16, () => undefined),
-    [XLOG_FPI_FOR_HINT]: { name: 'FPI_FOR_HINT', redoEvery: leaveUnchanged },
+    [XLOG_FPI_FOR_HINT]: { name: 'FPI_FOR_HINT', redoEvery: imageMissing },
     [XLOG_FPI]: { name: 'FPI', redoEvery: imageMissing },
     [XLOG_OVERWRITE_CONTRECORD]: overwriteContrecord,
   },
 };
-export const xlog15 = xlog14;
+export const xlog15: Rmgr = replaceOps(xlog14, {
+  [XLOG_FPI_FOR_HINT]: { name: 'FPI_FOR_HINT', redoEvery: leaveUnchanged },
+});
 export const xlog16 = xlog15;
 export const xlog17: Rmgr = replaceOps(xlog16, {
   ...checkpointOps(walLevelAt20),

@@ -1,0 +1,156 @@
+// Makes integration/fixtures/effects-<major>.json: records of the managers that edit no pages, as stock Postgres
+// wrote them, each with Postgres's own description. Run by hand when a row or a major is added:
+//
+//   node integration/redo/capture-effects.ts [14 15 16 17 18]
+//
+// 15 and later describe their log through pg_walinspect. 14 has none: a hot standby of it replays the same log
+// with debug messages on, whose context names and describes the record at hand, where it has an xid. From each
+// operation a few records are kept whose descriptions differ in more than their numbers.
+//
+// A row: op, lsn, record (hex), desc (null where 14 said nothing). Times are UTC, as the backend prints them.
+
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { toHex } from '../../src/base/bytes.ts';
+import { formatLsn, parseLsn } from '../../src/base/lsn.ts';
+import { dialectOfMajor } from '../../src/xlog/dialects/all.ts';
+import { recordOpName, rmgrName } from '../../src/xlog/inspect.ts';
+import { WalReader } from '../../src/xlog/reader.ts';
+import { WalRecord } from '../../src/xlog/record.ts';
+import { effectsWorkload, SETTINGS } from './effects-workload.ts';
+import { StockCluster } from './stock-cluster.ts';
+
+const FIXTURES = join(import.meta.dirname, '../fixtures');
+const MANAGERS = new Set([0, 1, 2, 3, 4, 5, 6, 7, 8, 18, 19, 21]);
+const PER_OP = 8;
+const RECORD_BYTES_MAX = 2048;
+
+interface Row {
+  readonly op: string;
+  readonly lsn: string;
+  readonly record: string;
+  readonly desc: string | null;
+}
+
+type Descriptions = Map<string, string>;
+
+/** LSN to description, for 15 and later. */
+async function inspected(cluster: StockCluster, from: string): Promise<Descriptions> {
+  const client = await cluster.connect();
+  await client.query('create extension if not exists pg_walinspect');
+  const { rows } = await client.query(
+    `select start_lsn, description from pg_get_wal_records_info($1, pg_current_wal_flush_lsn())
+      where resource_manager = any($2)`,
+    [from, [...MANAGERS].map(id => dialectOfMajor(cluster.major, 'stock').rmgrs[id]!.name)],
+  );
+  await client.end();
+  return new Map(rows.map(row => [formatLsn(parseLsn(row.start_lsn)), (row.description ?? '') as string]));
+}
+
+/** LSN to description, out of a standby's log. */
+async function overheard(cluster: StockCluster, base: string, until: string): Promise<Descriptions> {
+  const standby = cluster.copyOf(base, 'standby');
+  standby.takeWalOf(cluster);
+  standby.configure({
+    ...SETTINGS,
+    log_min_messages: 'debug4',
+    hot_standby: 'on',
+    max_connections: '100',
+    recovery_target_lsn: until,
+  });
+  standby.signalStandby();
+  await standby.start();
+  await standby.waitForReplay(until);
+  await standby.stop();
+  const found: Descriptions = new Map();
+  for (const match of readFileSync(standby.log, 'utf8').matchAll(
+    /WAL redo at ([0-9A-F]+\/[0-9A-F]+) for \w+\/[^:]+: (.*)/g,
+  )) {
+    found.set(match[1]!, match[2]!.replace(/; blkref #.*/, ''));
+  }
+  return found;
+}
+
+/** Records of a pg_wal, from the first segment there to the end of the log. */
+function* recordsOf(walDirectory: string, major: number): Generator<WalRecord> {
+  const dialect = dialectOfMajor(major, 'stock');
+  // A segment that two timelines have is the same up to where the later one begins.
+  const bySegment = new Map<string, string>();
+  for (const name of readdirSync(walDirectory).sort())
+    if (/^[0-9A-F]{24}$/.test(name)) bySegment.set(name.slice(8), name);
+  const names = [...bySegment.keys()].sort().map(segment => bySegment.get(segment)!);
+  const start = parseInt(names[0]!.slice(16), 16) * 16 * 1024 * 1024;
+  const reader = new WalReader({ start: parseLsn(formatLsn(start)), dialect, resync: true });
+  const record = new WalRecord();
+  for (const name of names) {
+    reader.push(readFileSync(join(walDirectory, name)));
+    try {
+      while (reader.next(record)) yield record;
+    } catch {
+      return;
+    }
+  }
+}
+
+/** What stays of a description when its numbers go, and whether there are images. */
+function shapeOf(record: WalRecord, desc: string): string {
+  const images = record.blocks.filter(b => b.id <= record.maxBlockId && b.inUse && b.hasImage).length;
+  const words = desc
+    .replaceAll('FFFFFFFF', 'max')
+    .replace(/\b[0-9A-F]+\b/g, '0')
+    .replace(/( (catcache|catalog|relcache|snapshot) 0| 0)+/g, ' 0');
+  return `${words} ${record.maxBlockId} ${images}`;
+}
+
+function select(walDirectory: string, major: number, descriptions: Descriptions): Row[] {
+  const dialect = dialectOfMajor(major, 'stock');
+  const kept = new Map<string, Row>();
+  const perOp = new Map<string, number>();
+  for (const record of recordsOf(walDirectory, major)) {
+    if (!MANAGERS.has(record.rmid) || record.totalLength > RECORD_BYTES_MAX) continue;
+    const op = `${rmgrName(dialect, record)}/${recordOpName(dialect, record)}`;
+    const lsn = formatLsn(record.lsn);
+    const desc = descriptions.get(lsn) ?? null;
+    if (desc === null && major > 14) continue;
+    const skeleton = `${op} ${desc === null} ${shapeOf(record, desc ?? '')}`;
+    const count = perOp.get(op) ?? 0;
+    if (kept.has(skeleton) || count >= PER_OP) continue;
+    if (desc !== null) perOp.set(op, count + 1);
+    const bytes = record.bytes.subarray(record.offset, record.offset + record.totalLength);
+    kept.set(skeleton, { op, lsn, record: toHex(bytes), desc });
+  }
+  return [...kept.values()]
+    .filter(row => row.desc !== null || !perOp.has(row.op) || row.op.startsWith('XLOG/FPI'))
+    .sort((a, b) => (a.op < b.op ? -1 : a.op > b.op ? 1 : 0));
+}
+
+async function capture(major: number): Promise<void> {
+  const cluster = await StockCluster.create(major);
+  try {
+    cluster.configure({ ...SETTINGS, max_connections: '50' });
+    const base = cluster.backup('base');
+    await cluster.start();
+    const { from, beforeTruncations } = await effectsWorkload(cluster);
+    let rows: Row[];
+    if (major === 14) {
+      await cluster.stop();
+      rows = select(join(cluster.data, 'pg_wal'), major, await overheard(cluster, base, beforeTruncations));
+    } else {
+      const descriptions = await inspected(cluster, from);
+      await cluster.stop();
+      rows = select(join(cluster.data, 'pg_wal'), major, descriptions);
+    }
+    mkdirSync(FIXTURES, { recursive: true });
+    const lines = rows.map(row => JSON.stringify(row)).join(',\n');
+    writeFileSync(join(FIXTURES, `effects-${major}.json`), `[\n${lines}\n]\n`);
+    process.stdout.write(
+      `${major}: ${rows.length} records, ${new Set(rows.map(r => r.op)).size} operations\n`,
+    );
+  } finally {
+    await cluster.stop();
+    rmSync(cluster.directory, { recursive: true, force: true });
+  }
+}
+
+const majors = process.argv.slice(2).map(Number);
+for (const major of majors.length > 0 ? majors : [14, 15, 16, 17, 18]) await capture(major);

@@ -1,0 +1,275 @@
+// Work that makes a cluster write every record of the managers that edit no pages: what ends transactions,
+// relations and databases, what fills and cuts SLRUs, what marks the log. (NOOP and OVERWRITE_CONTRECORD aside:
+// the one is never written, the other takes a crash at the right byte.)
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { StockCluster } from './stock-cluster.ts';
+
+export const SETTINGS: Readonly<Record<string, string>> = {
+  wal_level: 'logical',
+  max_prepared_transactions: '10',
+  track_commit_timestamp: 'on',
+  wal_log_hints: 'on',
+  wal_compression: 'on',
+  autovacuum: 'off',
+  fsync: 'off',
+  wal_keep_size: '8GB',
+  max_wal_size: '8GB',
+  checkpoint_timeout: '1h',
+  timezone: 'UTC',
+  log_timezone: 'UTC',
+};
+
+export interface Positions {
+  readonly from: string;
+  /** What follows ends one transaction of a million xids: too much for a standby that talks. */
+  readonly beforeTruncations: string;
+}
+
+/** Does it all, and says where in the log. */
+export async function effectsWorkload(cluster: StockCluster): Promise<Positions> {
+  const { rows } = await cluster.query('select pg_current_wal_lsn() as lsn');
+  await transactions(cluster);
+  await origins(cluster);
+  await databases(cluster);
+  await tablespaces(cluster);
+  await relations(cluster);
+  await multixacts(cluster);
+  await runningXacts(cluster);
+  await marks(cluster);
+  await recovery(cluster);
+  const before = await cluster.query('select pg_current_wal_flush_lsn() as lsn');
+  await truncations(cluster);
+  await cluster.query('select pg_switch_wal()');
+  return { from: rows[0].lsn, beforeTruncations: before.rows[0].lsn };
+}
+
+async function script(cluster: StockCluster, statements: string[], database?: string): Promise<void> {
+  const client = await cluster.connect(database);
+  for (const statement of statements) await client.query(statement);
+  await client.end();
+}
+
+/** Each with an xid of its own, and next to nothing in the log. */
+const subtransactions = (count: number): string =>
+  `do $$ begin for i in 1..${count} loop begin insert into scratch values (1); exception when others then null; end; end loop; end $$`;
+
+async function transactions(cluster: StockCluster): Promise<void> {
+  await script(cluster, [
+    'create table t (id int primary key, v text)',
+    'create unlogged table scratch (i int)',
+    "insert into t select i, repeat('x', 100) from generate_series(1, 5000) i",
+    'begin',
+    'create table a (i int)',
+    'savepoint s',
+    'insert into a values (1)',
+    'release s',
+    'drop table a',
+    'commit',
+    'begin',
+    'create table b (i int)',
+    'savepoint s',
+    'insert into b values (1)',
+    'savepoint s2',
+    'insert into b values (2)',
+    'rollback',
+    'begin',
+    'savepoint s',
+    'insert into t values (-1)',
+    'rollback to s',
+    'commit',
+    'set synchronous_commit = remote_apply',
+    'insert into t values (-2)',
+    'reset synchronous_commit',
+    'create table c (i int)',
+    'create table d (i int)',
+    'begin',
+    'savepoint s',
+    'insert into t values (-3)',
+    'release s',
+    'drop table c',
+    'create table e (i int)',
+    "prepare transaction 'first one'",
+    "commit prepared 'first one'",
+    'begin',
+    'savepoint s',
+    'insert into t values (-4)',
+    'release s',
+    'drop table d',
+    'create table f (i int)',
+    "prepare transaction 'second'",
+    "rollback prepared 'second'",
+    'begin',
+    subtransactions(70),
+    'commit',
+  ]);
+}
+
+async function origins(cluster: StockCluster): Promise<void> {
+  const setup = (lsn: string): string =>
+    `select pg_replication_origin_xact_setup('${lsn}', '2020-01-02 03:04:05.67+00')`;
+  await script(cluster, [
+    "select pg_replication_origin_create('o1')",
+    "select pg_replication_origin_session_setup('o1')",
+    'begin',
+    setup('0/ABCDEF01'),
+    'insert into t values (-10)',
+    'commit',
+    'begin',
+    setup('1/2'),
+    'insert into t values (-11)',
+    "prepare transaction 'p1'",
+    "commit prepared 'p1'",
+    'begin',
+    setup('7/8'),
+    'create table g (i int)',
+    "prepare transaction 'p2'",
+    "rollback prepared 'p2'",
+    'begin',
+    setup('FFFFFFFF/FFFFFFF0'),
+    'insert into t values (-12)',
+    'commit',
+    'select pg_replication_origin_session_reset()',
+    "select pg_replication_origin_create('o2')",
+    "select pg_replication_origin_advance('o2', 'FFFFFFFF/12345678')",
+    "select pg_replication_origin_drop('o2')",
+    "select pg_logical_emit_message(true, 'in a transaction', 'hello')",
+    "select pg_logical_emit_message(false, 'outside', '\\x00ff10'::bytea)",
+    "select pg_logical_emit_message(false, '', '')",
+  ]);
+}
+
+async function databases(cluster: StockCluster): Promise<void> {
+  const strategies = cluster.major === 14 ? [''] : [' strategy file_copy', ' strategy wal_log'];
+  for (const strategy of strategies)
+    await script(cluster, [`create database d1${strategy}`, 'drop database d1']);
+}
+
+async function tablespaces(cluster: StockCluster): Promise<void> {
+  await script(cluster, [
+    'set allow_in_place_tablespaces = on',
+    "create tablespace ts location ''",
+    'create table h (i int) tablespace ts',
+    'insert into h select generate_series(1, 1000)',
+    'delete from h where i > 100',
+    'vacuum h',
+    'drop table h',
+    'create database d2 tablespace ts',
+    'drop database d2',
+    'drop tablespace ts',
+  ]);
+}
+
+async function relations(cluster: StockCluster): Promise<void> {
+  await script(cluster, [
+    'vacuum full pg_class',
+    'vacuum full pg_database',
+    'delete from t where id > 100',
+    'vacuum t',
+    'create unlogged table u (i int)',
+    'insert into u values (1)',
+    'truncate u',
+    'create index on t (v)',
+    'analyze t',
+    'begin',
+    'lock table t, u in access exclusive mode',
+    'commit',
+    'drop table u',
+  ]);
+}
+
+/** Enough sets of lockers to begin new pages of both SLRUs. */
+async function multixacts(cluster: StockCluster): Promise<void> {
+  await script(cluster, [
+    'create table m (id int primary key, v int)',
+    'insert into m select i, 0 from generate_series(1, 2200) i',
+  ]);
+  const a = await cluster.connect();
+  const b = await cluster.connect();
+  const locks = ['for key share', 'for share', 'for no key update'];
+  for (const [i, lock] of locks.entries()) {
+    await a.query('begin');
+    await b.query('begin');
+    await a.query(`select * from m where id = ${i + 1} for key share`);
+    await b.query(`select * from m where id = ${i + 1} ${lock}`);
+    if (i === 2) await b.query('update m set v = 1 where id = 3');
+    await a.query('commit');
+    await b.query('commit');
+  }
+  await a.query('begin');
+  await a.query(
+    `do $$ begin for i in 1..2200 loop begin perform from m where id = i for key share; exception when others then null; end; end loop; end $$`,
+  );
+  await b.query('begin');
+  await b.query('select count(*) from (select from m for key share) s');
+  await b.query('commit');
+  await a.query('commit');
+  await a.end();
+  await b.end();
+}
+
+async function snapshot(cluster: StockCluster): Promise<void> {
+  await cluster.query(cluster.major >= 16 ? 'select pg_log_standby_snapshot()' : 'checkpoint');
+}
+
+async function runningXacts(cluster: StockCluster): Promise<void> {
+  const a = await cluster.connect();
+  const b = await cluster.connect();
+  await a.query('begin');
+  await a.query('select pg_current_xact_id()');
+  await snapshot(cluster);
+  await b.query('begin');
+  await b.query('savepoint s');
+  await b.query('insert into t values (-20)');
+  await b.query('release s');
+  await snapshot(cluster);
+  await b.query(subtransactions(100));
+  await snapshot(cluster);
+  await a.query('commit');
+  await b.query('commit');
+  await a.end();
+  await b.end();
+}
+
+async function marks(cluster: StockCluster): Promise<void> {
+  const [start, stop] =
+    cluster.major === 14
+      ? ["select pg_start_backup('b', true, false)", 'select pg_stop_backup(false, true)']
+      : ["select pg_backup_start('b', true)", 'select pg_backup_stop(true)'];
+  await script(cluster, [
+    'select pg_switch_wal()',
+    "select pg_create_restore_point('a point')",
+    start!,
+    stop!,
+    'checkpoint',
+    'alter system set full_page_writes = off',
+    'select pg_reload_conf()',
+  ]);
+  await sleep(1500);
+  // With full_page_writes off, a hint on a page last written before the checkpoint is logged without an image.
+  await script(cluster, ['insert into t values (-30)', 'checkpoint', 'select count(*) from t']);
+  await script(cluster, ['alter system reset full_page_writes', 'select pg_reload_conf()']);
+  await sleep(1500);
+  await script(cluster, ['insert into t values (-31)', 'checkpoint', 'select count(*) from t']);
+}
+
+/** A million transactions, then everything frozen: whole segments of each SLRU become useless. */
+async function truncations(cluster: StockCluster): Promise<void> {
+  await cluster.query(subtransactions(1_060_000));
+  await cluster.query('truncate scratch');
+  await cluster.query('update pg_database set datallowconn = true');
+  for (const database of ['template0', 'template1', 'postgres'])
+    await cluster.query('vacuum (freeze)', database);
+  await cluster.query('vacuum (freeze)');
+}
+
+/** A restart with other parameters, and a promotion, which ends a recovery. */
+async function recovery(cluster: StockCluster): Promise<void> {
+  await cluster.stop();
+  cluster.configure({ max_connections: '60', wal_log_hints: 'off' });
+  await cluster.start();
+  await cluster.stop();
+  cluster.signalStandby();
+  await cluster.start();
+  await cluster.promote();
+}
