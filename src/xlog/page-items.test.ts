@@ -15,6 +15,11 @@ import {
   setPdUpper,
 } from './page.ts';
 import {
+  pageIndexMultiDelete,
+  pageRepairFragmentation,
+  pageTruncateLinePointerArray,
+} from './page-compact.ts';
+import {
   itemIdFlags,
   itemIdIsUsed,
   itemIdLength,
@@ -30,13 +35,10 @@ import {
   pageAddItem,
   pageGetItemOffset,
   pageGetMaxOffsetNumber,
-  pageIndexMultiDelete,
   pageIndexTupleDelete,
   pageIndexTupleDeleteNoCompact,
   pageIndexTupleOverwrite,
-  pageRepairFragmentation,
   pageSetPrunable,
-  pageTruncateLinePointerArray,
   setItemId,
 } from './page-items.ts';
 

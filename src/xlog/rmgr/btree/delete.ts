@@ -11,7 +11,8 @@
 
 import { updatePosting } from '../../index-tuple.ts';
 import { maxAlign, type Page } from '../../page.ts';
-import { pageGetItemOffset, pageIndexMultiDelete, pageIndexTupleOverwrite } from '../../page-items.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
+import { pageGetItemOffset, pageIndexTupleOverwrite } from '../../page-items.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
 import { mainAt } from '../main-data.ts';
 import { BTP_HAS_GARBAGE, btpoFlags, setBtpoCycleid, setBtpoFlags } from './page.ts';

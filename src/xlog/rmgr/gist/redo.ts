@@ -16,10 +16,10 @@
 import { readLsnLE } from '../../../base/lsn.ts';
 import { indexTupleSize } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
 import {
   pageAddItem,
   pageGetMaxOffsetNumber,
-  pageIndexMultiDelete,
   pageIndexTupleDelete,
   pageIndexTupleOverwrite,
 } from '../../page-items.ts';

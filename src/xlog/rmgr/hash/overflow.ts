@@ -18,7 +18,7 @@
 
 import { addIndexTuple, indexTupleAlignedSize } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
-import { pageIndexMultiDelete } from '../../page-items.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
 import { UNCHANGED } from '../../rmgr.ts';
 import { blockDataAt, mainAt } from '../main-data.ts';

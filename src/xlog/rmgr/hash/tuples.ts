@@ -19,7 +19,7 @@
 
 import { addIndexTuple } from '../../index-tuple.ts';
 import type { Page } from '../../page.ts';
-import { pageIndexMultiDelete } from '../../page-items.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
 import type { BlockRef, WalRecord } from '../../record.ts';
 import { arrayEnd, mainAt } from '../main-data.ts';
 import { deleteListed } from './overflow.ts';

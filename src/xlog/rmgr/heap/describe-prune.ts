@@ -3,7 +3,7 @@
 //
 // Mirrors heap_desc and heap2_desc of heapdesc.c by major, and standby_desc_invalidations of standbydesc.c.
 
-import type { WalRecord } from '../../record.ts';
+import { badRecord, type WalRecord } from '../../record.ts';
 import { type Describe, offsetList, redirectList } from './describe.ts';
 import { FREEZE_PLAN_SIZE, PruneParts, XLHP_HAS_CONFLICT_HORIZON, XLHP_IS_CATALOG_REL } from './prune.ts';
 import { mainData } from './structs.ts';
@@ -12,6 +12,11 @@ const u16 = (record: WalRecord, at: number): number => record.view.getUint16(at,
 const u32 = (record: WalRecord, at: number): number => record.view.getUint32(at, true);
 
 const hasBlockData = (record: WalRecord): boolean => record.hasBlock(0) && record.block(0).hasData;
+
+function checkEnd(record: WalRecord, end: number): void {
+  const block = record.block(0);
+  if (end > block.dataOffset + block.dataLength) throw badRecord(record, 'block data is too short');
+}
 
 // ---- 14 and 15
 
@@ -38,7 +43,8 @@ export const describePrune16: Describe = record => {
   const block = record.block(0);
   const dead = block.dataOffset + 4 * nredirected;
   const unused = dead + 2 * ndead;
-  const nunused = Math.max(0, (block.dataOffset + block.dataLength - unused) >> 1);
+  checkEnd(record, unused);
+  const nunused = (block.dataOffset + block.dataLength - unused) >> 1;
   return [
     `${head}, nunused: ${nunused}`,
     `redirected: ${redirectList(record, block.dataOffset, nredirected)}`,
@@ -50,6 +56,7 @@ export const describePrune16: Describe = record => {
 export const describeVacuum16: Describe = record => {
   const nunused = u16(record, mainData(record, 2));
   if (!hasBlockData(record)) return `nunused: ${nunused}`;
+  checkEnd(record, record.block(0).dataOffset + 2 * nunused);
   return `nunused: ${nunused}, unused: ${offsetList(record, record.block(0).dataOffset, nunused)}`;
 };
 
@@ -59,6 +66,7 @@ function planList(record: WalRecord, plans: number, nplans: number, freezeOffset
   for (let i = 0; i < nplans; i++) {
     const plan = plans + FREEZE_PLAN_SIZE * i;
     const ntuples = u16(record, plan + 10);
+    checkEnd(record, offsets + 2 * ntuples);
     const bits = `infomask: ${u16(record, plan + 6)}, infomask2: ${u16(record, plan + 4)}`;
     const list = offsetList(record, offsets, ntuples);
     texts.push(`{ xmax: ${u32(record, plan)}, ${bits}, ntuples: ${ntuples}, offsets: ${list} }`);
@@ -73,6 +81,7 @@ export const describeFreeze16: Describe = record => {
   const head = `snapshotConflictHorizon: ${u32(record, main)}, nplans: ${nplans}`;
   if (!hasBlockData(record)) return head;
   const plans = record.block(0).dataOffset;
+  checkEnd(record, plans + FREEZE_PLAN_SIZE * nplans);
   return `${head}, plans: ${planList(record, plans, nplans, plans + FREEZE_PLAN_SIZE * nplans)}`;
 };
 

@@ -10,7 +10,7 @@
 
 import { type Page, pageInit, pdUpper } from '../../page.ts';
 import {
-  copyBytes,
+  copyBytesByView,
   FIRST_OFFSET_NUMBER,
   pageAddItemSpace,
   pageClearAllVisible,
@@ -105,7 +105,15 @@ export function insertRedo({ header }: HeapLayout): PageRedo {
       view.getUint8(data + header.hoff),
     );
     setCtid(page.view, tuple, block.blkno, offnum);
-    copyBytes(page.bytes, tuple + HEAP_TUPLE_HEADER_SIZE, record.bytes, data + header.size, length);
+    copyBytesByView(
+      page.view,
+      page.bytes,
+      tuple + HEAP_TUPLE_HEADER_SIZE,
+      view,
+      record.bytes,
+      data + header.size,
+      length,
+    );
     if ((flags & XLH_INSERT_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(page);
     if ((flags & XLH_INSERT_ALL_FROZEN_SET) !== 0) pageSetAllVisible(page);
   };
@@ -145,7 +153,15 @@ export function multiInsertRedo({ multiInsert, multiTuple }: HeapLayout): PageRe
         view.getUint8(at + multiTuple.hoff),
       );
       setCtid(page.view, tuple, block.blkno, offnum);
-      copyBytes(page.bytes, tuple + HEAP_TUPLE_HEADER_SIZE, record.bytes, data, length);
+      copyBytesByView(
+        page.view,
+        page.bytes,
+        tuple + HEAP_TUPLE_HEADER_SIZE,
+        view,
+        record.bytes,
+        data,
+        length,
+      );
       at = data + length;
     }
     if (at !== end) throw badRecord(record, `total tuple length mismatch: ${end - at} bytes are left`);

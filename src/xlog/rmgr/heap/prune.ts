@@ -15,13 +15,12 @@
 // heap_execute_freeze_tuple, and heap_xlog_deserialize_prune_and_freeze of heapdesc.c.
 
 import type { Page } from '../../page.ts';
+import { pageRepairFragmentation, pageTruncateLinePointerArray } from '../../page-compact.ts';
 import {
   itemIdSetDead,
   itemIdSetRedirect,
   itemIdSetUnused,
   pageGetMaxOffsetNumber,
-  pageRepairFragmentation,
-  pageTruncateLinePointerArray,
 } from '../../page-items.ts';
 import { type BlockRef, badRecord, type WalRecord } from '../../record.ts';
 import type { PageRedo } from '../../rmgr.ts';

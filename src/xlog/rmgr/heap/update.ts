@@ -9,7 +9,7 @@
 // Mirrors heap_xlog_update of heapam_xlog.c (heapam.c until 17) and redo_neon_heap_update.
 
 import { type Page, pageInit } from '../../page.ts';
-import { copyBytes, itemIdLength, pageClearAllVisible, pageSetPrunable } from '../../page-items.ts';
+import { copyBytesByView, itemIdLength, pageClearAllVisible, pageSetPrunable } from '../../page-items.ts';
 import { type BlockRef, badRecord, type WalRecord } from '../../record.ts';
 import { type PageRedo, redoFault } from '../../rmgr.ts';
 import {
@@ -154,12 +154,12 @@ function addNewTuple(
 
   const { bytes } = page;
   let to = tuple + HEAP_TUPLE_HEADER_SIZE;
-  copyBytes(bytes, to, record.bytes, at, bitmap);
+  copyBytesByView(page.view, bytes, to, view, record.bytes, at, bitmap);
   to += bitmap;
   if (prefix > 0) {
     const from = old + page.view.getUint8(old + T_HOFF);
     bytes.copyWithin(to, from, from + prefix);
-    copyBytes(bytes, to + prefix, record.bytes, at + bitmap, stored - bitmap);
+    copyBytesByView(page.view, bytes, to + prefix, view, record.bytes, at + bitmap, stored - bitmap);
     to += prefix + stored - bitmap;
   }
   if (suffix > 0) bytes.copyWithin(to, old + oldLength - suffix, old + oldLength);

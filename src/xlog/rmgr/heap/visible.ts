@@ -3,6 +3,9 @@
 //   main: horizon u32, flags u8    1 all-visible, 2 all-frozen [, 4 a catalog's: 16 and later]
 //   map page: 24 bytes of header, then two bits per heap block, four blocks a byte, 32672 blocks a page
 //
+// The heap page's pd_lsn moves with the bit, as in every Neon build and wherever checksums or wal_log_hints are on;
+// a stock server with neither leaves it, which no log can tell (and comparisons mask).
+//
 // The map grows without a word in the log, so its page may still be zeros here; the edit then begins it.
 // Mirrors heap_xlog_visible of heapam_xlog.c (heapam.c until 17) and visibilitymap_set of visibilitymap.c.
 

@@ -16,12 +16,12 @@
 
 import { indexTupleSize, writeTidBlock } from '../../index-tuple.ts';
 import { BLCKSZ, type Page, pageInit, pdSpecial } from '../../page.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
 import {
   INVALID_OFFSET_NUMBER,
   pageAddItem,
   pageGetItemOffset,
   pageGetMaxOffsetNumber,
-  pageIndexMultiDelete,
   pageIndexTupleDelete,
 } from '../../page-items.ts';
 

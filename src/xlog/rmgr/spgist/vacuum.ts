@@ -9,13 +9,13 @@
 // Mirrors spgRedoVacuumLeaf, spgRedoVacuumRoot and spgRedoVacuumRedirect of spgxlog.c.
 
 import type { Page } from '../../page.ts';
+import { pageIndexMultiDelete } from '../../page-compact.ts';
 import {
   getItemId,
   INVALID_OFFSET_NUMBER,
   itemIdAt,
   pageGetItemOffset,
   pageGetMaxOffsetNumber,
-  pageIndexMultiDelete,
 } from '../../page-items.ts';
 import type { PageRedo } from '../../rmgr.ts';
 import {
