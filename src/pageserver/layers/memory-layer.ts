@@ -35,6 +35,7 @@ export class MemoryLayer {
   /** Distinct keys. */
   keys = 0;
   entries = 0;
+  private frozen = false;
 
   private readonly chunks: Uint8Array[] = [];
   private chunkFill = CHUNK;
@@ -89,6 +90,7 @@ export class MemoryLayer {
   /** Take in bytes that several keys will share (a record of several blocks). */
   beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void {
     assert(lsn >= this.lsnStart, 'a value older than its layer');
+    assert(!this.frozen, 'a value for a frozen layer');
     if (this.chunkFill + length > CHUNK) this.newChunk(length);
     const at = this.chunkFill;
     const chunk = this.chunks[this.chunks.length - 1]!;
@@ -117,6 +119,13 @@ export class MemoryLayer {
     this.previous[entry] = head;
     this.slotHead[slot] = entry;
     if (lsn >= this.lsnEnd) this.lsnEnd = lsn + 1;
+  }
+
+  /** Nothing comes after `lsnEnd`: every record below it is in. */
+  freeze(lsnEnd: number): void {
+    assert(lsnEnd >= this.lsnEnd, 'a memory layer ends past its newest value');
+    this.lsnEnd = lsnEnd;
+    this.frozen = true;
   }
 
   /** Values of a key below `lsnEnd`, newest first, until the sink has enough; whether it had. */
