@@ -116,17 +116,25 @@ export class StockPostgres {
     }
   }
 
-  /** Start a server on another directory of this home, stop it once it answers, and tell what it logged. */
+  /**
+   * Start a server on another directory of this home, stop it once it answers and `work` is done, and tell what
+   * it logged.
+   */
   async runDirectory(
     directory: string,
     settings: Readonly<Record<string, string | number>>,
+    work: (other: StockPostgres) => Promise<void> = async () => undefined,
   ): Promise<string> {
     if (asRoot) await promisify(execFile)('chown', ['-R', `${NOBODY}:${NOBODY}`, directory]);
     await chmod(directory, 0o700);
     const other = new StockPostgres(this.major, this.home, { settings });
     other.directory = directory;
     await other.start();
-    await other.stop();
+    try {
+      await work(other);
+    } finally {
+      await other.stop();
+    }
     return other.log;
   }
 
