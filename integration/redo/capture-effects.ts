@@ -9,16 +9,17 @@
 //
 // A row: op, lsn, record (hex), desc (null where 14 said nothing). Times are UTC, as the backend prints them.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { toHex } from '../../src/base/bytes.ts';
 import { formatLsn, parseLsn } from '../../src/base/lsn.ts';
 import { dialectOfMajor } from '../../src/xlog/dialects/all.ts';
 import { recordOpName, rmgrName } from '../../src/xlog/inspect.ts';
 import { WalReader } from '../../src/xlog/reader.ts';
 import { WalRecord } from '../../src/xlog/record.ts';
+import { STOCK_MAJORS, type StockMajor, StockPostgres } from '../pg/stock.ts';
 import { effectsWorkload, SETTINGS } from './effects-workload.ts';
-import { StockCluster } from './stock-cluster.ts';
 
 const FIXTURES = join(import.meta.dirname, '../fixtures');
 const MANAGERS = new Set([0, 1, 2, 3, 4, 5, 6, 7, 8, 18, 19, 21]);
@@ -35,39 +36,36 @@ interface Row {
 type Descriptions = Map<string, string>;
 
 /** LSN to description, for 15 and later. */
-async function inspected(cluster: StockCluster, from: string): Promise<Descriptions> {
-  const client = await cluster.connect();
-  await client.query('create extension if not exists pg_walinspect');
-  const { rows } = await client.query(
-    `select start_lsn, description from pg_get_wal_records_info($1, pg_current_wal_flush_lsn())
-      where resource_manager = any($2)`,
-    [from, [...MANAGERS].map(id => dialectOfMajor(cluster.major, 'stock').rmgrs[id]!.name)],
+async function inspected(postgres: StockPostgres, from: string): Promise<Descriptions> {
+  const names = [...MANAGERS].map(id => `'${dialectOfMajor(postgres.major, 'stock').rmgrs[id]!.name}'`);
+  const rows = await postgres.sql(
+    `create extension if not exists pg_walinspect;
+     select start_lsn, description from pg_get_wal_records_info('${from}', pg_current_wal_flush_lsn())
+      where resource_manager in (${names.join(', ')})`,
   );
-  await client.end();
-  return new Map(rows.map(row => [formatLsn(parseLsn(row.start_lsn)), (row.description ?? '') as string]));
+  return new Map(rows.map(row => [formatLsn(parseLsn(row.start_lsn)), row.description ?? '']));
 }
 
 /** LSN to description, out of a standby's log. */
-async function overheard(cluster: StockCluster, base: string, until: string): Promise<Descriptions> {
-  const standby = cluster.copyOf(base, 'standby');
-  standby.takeWalOf(cluster);
-  standby.configure({
+async function overheard(postgres: StockPostgres, base: string, until: string): Promise<Descriptions> {
+  cpSync(join(postgres.dataDirectory, 'pg_wal'), join(base, 'pg_wal'), { recursive: true });
+  writeFileSync(join(base, 'standby.signal'), '');
+  const settings = {
     ...SETTINGS,
+    max_connections: 100,
     log_min_messages: 'debug4',
-    hot_standby: 'on',
-    max_connections: '100',
     recovery_target_lsn: until,
+  };
+  const log = await postgres.runDirectory(base, settings, async standby => {
+    for (;;) {
+      const [row] = await standby.sql(`select pg_last_wal_replay_lsn() >= '${until}' as done`);
+      if (row.done) return;
+      await sleep(100);
+    }
   });
-  standby.signalStandby();
-  await standby.start();
-  await standby.waitForReplay(until);
-  await standby.stop();
   const found: Descriptions = new Map();
-  for (const match of readFileSync(standby.log, 'utf8').matchAll(
-    /WAL redo at ([0-9A-F]+\/[0-9A-F]+) for \w+\/[^:]+: (.*)/g,
-  )) {
+  for (const match of log.matchAll(/WAL redo at ([0-9A-F]+\/[0-9A-F]+) for \w+\/[^:]+: (.*)/g))
     found.set(match[1]!, match[2]!.replace(/; blkref #.*/, ''));
-  }
   return found;
 }
 
@@ -124,33 +122,29 @@ function select(walDirectory: string, major: number, descriptions: Descriptions)
     .sort((a, b) => (a.op < b.op ? -1 : a.op > b.op ? 1 : 0));
 }
 
-async function capture(major: number): Promise<void> {
-  const cluster = await StockCluster.create(major);
+async function capture(major: StockMajor): Promise<void> {
+  const postgres = await StockPostgres.create(major, { settings: { ...SETTINGS, max_connections: 50 } });
   try {
-    cluster.configure({ ...SETTINGS, max_connections: '50' });
-    const base = cluster.backup('base');
-    await cluster.start();
-    const { from, beforeTruncations } = await effectsWorkload(cluster);
-    let rows: Row[];
-    if (major === 14) {
-      await cluster.stop();
-      rows = select(join(cluster.data, 'pg_wal'), major, await overheard(cluster, base, beforeTruncations));
-    } else {
-      const descriptions = await inspected(cluster, from);
-      await cluster.stop();
-      rows = select(join(cluster.data, 'pg_wal'), major, descriptions);
-    }
-    mkdirSync(FIXTURES, { recursive: true });
-    const lines = rows.map(row => JSON.stringify(row)).join(',\n');
-    writeFileSync(join(FIXTURES, `effects-${major}.json`), `[\n${lines}\n]\n`);
-    process.stdout.write(
-      `${major}: ${rows.length} records, ${new Set(rows.map(r => r.op)).size} operations\n`,
+    const base = join(postgres.home, 'base');
+    cpSync(postgres.dataDirectory, base, { recursive: true });
+    await postgres.start();
+    const { from, beforeTruncations } = await effectsWorkload(postgres);
+    const descriptions = major === 14 ? undefined : await inspected(postgres, from);
+    await postgres.stop();
+    const rows = select(
+      join(postgres.dataDirectory, 'pg_wal'),
+      major,
+      descriptions ?? (await overheard(postgres, base, beforeTruncations)),
     );
+    const lines = rows.map(row => JSON.stringify(row)).join(',\n');
+    mkdirSync(FIXTURES, { recursive: true });
+    writeFileSync(join(FIXTURES, `effects-${major}.json`), `[\n${lines}\n]\n`);
+    const operations = new Set(rows.map(row => row.op)).size;
+    process.stdout.write(`${major}: ${rows.length} records, ${operations} operations\n`);
   } finally {
-    await cluster.stop();
-    rmSync(cluster.directory, { recursive: true, force: true });
+    await postgres.destroy();
   }
 }
 
-const majors = process.argv.slice(2).map(Number);
-for (const major of majors.length > 0 ? majors : [14, 15, 16, 17, 18]) await capture(major);
+const asked = process.argv.slice(2).map(Number);
+for (const major of STOCK_MAJORS) if (asked.length === 0 || asked.includes(major)) await capture(major);

@@ -2,8 +2,11 @@
 // relations and databases, what fills and cuts SLRUs, what marks the log. (NOOP and OVERWRITE_CONTRECORD aside:
 // the one is never written, the other takes a crash at the right byte.)
 
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StockCluster } from './stock-cluster.ts';
+import type { Client } from 'pg';
+import type { StockPostgres } from '../pg/stock.ts';
 
 export const SETTINGS: Readonly<Record<string, string>> = {
   wal_level: 'logical',
@@ -12,12 +15,10 @@ export const SETTINGS: Readonly<Record<string, string>> = {
   wal_log_hints: 'on',
   wal_compression: 'on',
   autovacuum: 'off',
-  fsync: 'off',
   wal_keep_size: '8GB',
   max_wal_size: '8GB',
   checkpoint_timeout: '1h',
   timezone: 'UTC',
-  log_timezone: 'UTC',
 };
 
 export interface Positions {
@@ -27,35 +28,35 @@ export interface Positions {
 }
 
 /** Does it all, and says where in the log. */
-export async function effectsWorkload(cluster: StockCluster): Promise<Positions> {
-  const { rows } = await cluster.query('select pg_current_wal_lsn() as lsn');
-  await transactions(cluster);
-  await origins(cluster);
-  await databases(cluster);
-  await tablespaces(cluster);
-  await relations(cluster);
-  await multixacts(cluster);
-  await runningXacts(cluster);
-  await marks(cluster);
-  await recovery(cluster);
-  const before = await cluster.query('select pg_current_wal_flush_lsn() as lsn');
-  await truncations(cluster);
-  await cluster.query('select pg_switch_wal()');
-  return { from: rows[0].lsn, beforeTruncations: before.rows[0].lsn };
+export async function effectsWorkload(postgres: StockPostgres): Promise<Positions> {
+  const [begin] = await postgres.sql('select pg_current_wal_lsn() as lsn');
+  await transactions(postgres);
+  await origins(postgres);
+  await databases(postgres);
+  await tablespaces(postgres);
+  await relations(postgres);
+  await multixacts(postgres);
+  await runningXacts(postgres);
+  await marks(postgres);
+  await recovery(postgres);
+  const [before] = await postgres.sql('select pg_current_wal_flush_lsn() as lsn');
+  await truncations(postgres);
+  await postgres.sql('select pg_switch_wal()');
+  return { from: begin.lsn, beforeTruncations: before.lsn };
 }
 
-async function script(cluster: StockCluster, statements: string[], database?: string): Promise<void> {
-  const client = await cluster.connect(database);
-  for (const statement of statements) await client.query(statement);
-  await client.end();
+async function script(postgres: StockPostgres, statements: readonly string[]): Promise<void> {
+  await postgres.session(async client => {
+    for (const statement of statements) await client.query(statement);
+  });
 }
 
 /** Each with an xid of its own, and next to nothing in the log. */
 const subtransactions = (count: number): string =>
   `do $$ begin for i in 1..${count} loop begin insert into scratch values (1); exception when others then null; end; end loop; end $$`;
 
-async function transactions(cluster: StockCluster): Promise<void> {
-  await script(cluster, [
+async function transactions(postgres: StockPostgres): Promise<void> {
+  await script(postgres, [
     'create table t (id int primary key, v text)',
     'create unlogged table scratch (i int)',
     "insert into t select i, repeat('x', 100) from generate_series(1, 5000) i",
@@ -105,10 +106,10 @@ async function transactions(cluster: StockCluster): Promise<void> {
   ]);
 }
 
-async function origins(cluster: StockCluster): Promise<void> {
+async function origins(postgres: StockPostgres): Promise<void> {
   const setup = (lsn: string): string =>
     `select pg_replication_origin_xact_setup('${lsn}', '2020-01-02 03:04:05.67+00')`;
-  await script(cluster, [
+  await script(postgres, [
     "select pg_replication_origin_create('o1')",
     "select pg_replication_origin_session_setup('o1')",
     'begin',
@@ -139,14 +140,14 @@ async function origins(cluster: StockCluster): Promise<void> {
   ]);
 }
 
-async function databases(cluster: StockCluster): Promise<void> {
-  const strategies = cluster.major === 14 ? [''] : [' strategy file_copy', ' strategy wal_log'];
+async function databases(postgres: StockPostgres): Promise<void> {
+  const strategies = postgres.major === 14 ? [''] : [' strategy file_copy', ' strategy wal_log'];
   for (const strategy of strategies)
-    await script(cluster, [`create database d1${strategy}`, 'drop database d1']);
+    await script(postgres, [`create database d1${strategy}`, 'drop database d1']);
 }
 
-async function tablespaces(cluster: StockCluster): Promise<void> {
-  await script(cluster, [
+async function tablespaces(postgres: StockPostgres): Promise<void> {
+  await script(postgres, [
     'set allow_in_place_tablespaces = on',
     "create tablespace ts location ''",
     'create table h (i int) tablespace ts',
@@ -160,8 +161,8 @@ async function tablespaces(cluster: StockCluster): Promise<void> {
   ]);
 }
 
-async function relations(cluster: StockCluster): Promise<void> {
-  await script(cluster, [
+async function relations(postgres: StockPostgres): Promise<void> {
+  await script(postgres, [
     'vacuum full pg_class',
     'vacuum full pg_database',
     'delete from t where id > 100',
@@ -179,15 +180,16 @@ async function relations(cluster: StockCluster): Promise<void> {
 }
 
 /** Enough sets of lockers to begin new pages of both SLRUs. */
-async function multixacts(cluster: StockCluster): Promise<void> {
-  await script(cluster, [
+async function multixacts(postgres: StockPostgres): Promise<void> {
+  await script(postgres, [
     'create table m (id int primary key, v int)',
     'insert into m select i, 0 from generate_series(1, 2200) i',
   ]);
-  const a = await cluster.connect();
-  const b = await cluster.connect();
-  const locks = ['for key share', 'for share', 'for no key update'];
-  for (const [i, lock] of locks.entries()) {
+  await postgres.session(a => postgres.session(b => lockTogether(a, b)));
+}
+
+async function lockTogether(a: Client, b: Client): Promise<void> {
+  for (const [i, lock] of ['for key share', 'for share', 'for no key update'].entries()) {
     await a.query('begin');
     await b.query('begin');
     await a.query(`select * from m where id = ${i + 1} for key share`);
@@ -198,45 +200,45 @@ async function multixacts(cluster: StockCluster): Promise<void> {
   }
   await a.query('begin');
   await a.query(
-    `do $$ begin for i in 1..2200 loop begin perform from m where id = i for key share; exception when others then null; end; end loop; end $$`,
+    'do $$ begin for i in 1..2200 loop ' +
+      'begin perform from m where id = i for key share; exception when others then null; end; ' +
+      'end loop; end $$',
   );
   await b.query('begin');
   await b.query('select count(*) from (select from m for key share) s');
   await b.query('commit');
   await a.query('commit');
-  await a.end();
-  await b.end();
 }
 
-async function snapshot(cluster: StockCluster): Promise<void> {
-  await cluster.query(cluster.major >= 16 ? 'select pg_log_standby_snapshot()' : 'checkpoint');
+async function snapshot(postgres: StockPostgres): Promise<void> {
+  await postgres.sql(postgres.major >= 16 ? 'select pg_log_standby_snapshot()' : 'checkpoint');
 }
 
-async function runningXacts(cluster: StockCluster): Promise<void> {
-  const a = await cluster.connect();
-  const b = await cluster.connect();
-  await a.query('begin');
-  await a.query('select pg_current_xact_id()');
-  await snapshot(cluster);
-  await b.query('begin');
-  await b.query('savepoint s');
-  await b.query('insert into t values (-20)');
-  await b.query('release s');
-  await snapshot(cluster);
-  await b.query(subtransactions(100));
-  await snapshot(cluster);
-  await a.query('commit');
-  await b.query('commit');
-  await a.end();
-  await b.end();
+async function runningXacts(postgres: StockPostgres): Promise<void> {
+  await postgres.session(a =>
+    postgres.session(async b => {
+      await a.query('begin');
+      await a.query('select pg_current_xact_id()');
+      await snapshot(postgres);
+      await b.query('begin');
+      await b.query('savepoint s');
+      await b.query('insert into t values (-20)');
+      await b.query('release s');
+      await snapshot(postgres);
+      await b.query(subtransactions(100));
+      await snapshot(postgres);
+      await a.query('commit');
+      await b.query('commit');
+    }),
+  );
 }
 
-async function marks(cluster: StockCluster): Promise<void> {
+async function marks(postgres: StockPostgres): Promise<void> {
   const [start, stop] =
-    cluster.major === 14
+    postgres.major === 14
       ? ["select pg_start_backup('b', true, false)", 'select pg_stop_backup(false, true)']
       : ["select pg_backup_start('b', true)", 'select pg_backup_stop(true)'];
-  await script(cluster, [
+  await script(postgres, [
     'select pg_switch_wal()',
     "select pg_create_restore_point('a point')",
     start!,
@@ -247,29 +249,28 @@ async function marks(cluster: StockCluster): Promise<void> {
   ]);
   await sleep(1500);
   // With full_page_writes off, a hint on a page last written before the checkpoint is logged without an image.
-  await script(cluster, ['insert into t values (-30)', 'checkpoint', 'select count(*) from t']);
-  await script(cluster, ['alter system reset full_page_writes', 'select pg_reload_conf()']);
+  await script(postgres, ['insert into t values (-30)', 'checkpoint', 'select count(*) from t']);
+  await script(postgres, ['alter system reset full_page_writes', 'select pg_reload_conf()']);
   await sleep(1500);
-  await script(cluster, ['insert into t values (-31)', 'checkpoint', 'select count(*) from t']);
+  await script(postgres, ['insert into t values (-31)', 'checkpoint', 'select count(*) from t']);
 }
 
 /** A million transactions, then everything frozen: whole segments of each SLRU become useless. */
-async function truncations(cluster: StockCluster): Promise<void> {
-  await cluster.query(subtransactions(1_060_000));
-  await cluster.query('truncate scratch');
-  await cluster.query('update pg_database set datallowconn = true');
+async function truncations(postgres: StockPostgres): Promise<void> {
+  await postgres.sql(subtransactions(1_060_000));
+  await postgres.sql('truncate scratch');
+  await postgres.sql('update pg_database set datallowconn = true');
   for (const database of ['template0', 'template1', 'postgres'])
-    await cluster.query('vacuum (freeze)', database);
-  await cluster.query('vacuum (freeze)');
+    await postgres.sql('vacuum (freeze)', database);
+  await postgres.sql('vacuum (freeze)');
 }
 
 /** A restart with other parameters, and a promotion, which ends a recovery. */
-async function recovery(cluster: StockCluster): Promise<void> {
-  await cluster.stop();
-  cluster.configure({ max_connections: '60', wal_log_hints: 'off' });
-  await cluster.start();
-  await cluster.stop();
-  cluster.signalStandby();
-  await cluster.start();
-  await cluster.promote();
+async function recovery(postgres: StockPostgres): Promise<void> {
+  await postgres.stop();
+  await postgres.start({ max_connections: 60, wal_log_hints: 'off' });
+  await postgres.stop();
+  await writeFile(join(postgres.dataDirectory, 'standby.signal'), '');
+  await postgres.start();
+  await postgres.sql('select pg_promote(true, 60)');
 }

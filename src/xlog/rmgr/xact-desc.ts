@@ -1,7 +1,8 @@
 // What pg_waldump says about transaction records. Cold code.
 //
 // Mirrors xact_desc of xactdesc.c, including the order in which it tells things: an abort's origin comes before
-// its dropped statistics, a commit's after everything else.
+// its dropped statistics, a commit's after everything else. Minors of 15 to 17 from before mid-2025 leave a
+// prepare's dropped statistics out; here they are told, as later ones do.
 
 import type { WalRecord } from '../record.ts';
 import {
