@@ -2,11 +2,14 @@
 // rel and then blk; both are unsigned 32-bit on disk.
 //
 //   rel 1             names: everything that is found by name and not by block (names.ts). blk = 32-bit hash of
-//                     the name; the value lists every (name, contents) with that hash
+//                     the name; the value lists every (name, contents) with that hash.
+//                     blk 0xFFFFFFFF = when the newest commit was (lsn-by-time.ts)
 //   rel 2..5          SLRUs: clog, multixact members, multixact offsets, commit timestamps. blk = page number;
-//                     blk 0xFFFFFFFF = the list of segments there are, with their lengths
+//                     blk 0xFFFFFFFF = the list of segments there are, with their lengths (slru-store.ts)
+//   rel 6             lengths of relation forks: blk = the fork's id (directory.ts). All in one range, so that a
+//                     start reads them in one scan; an empty value means that the fork is dropped
 //   rel 1024 and up   one relation fork each, by a small id given out per timeline in the order of creation
-//                     (directory.ts). blk = block number; blk 0xFFFFFFFF = the fork's length in blocks
+//                     (directory.ts). blk = block number
 //
 // A relation's id never changes and is never given out twice on one timeline. A branch goes on counting where its
 // parent stood at the branch point; both may then give out the same id for different forks, which cannot meet:
@@ -18,11 +21,12 @@ import type { SlruKind } from '../base/rel.ts';
 
 export const REL_NAMES = 1;
 const REL_SLRU_FIRST = 2;
+export const REL_SIZES = 6;
 export const REL_RELATIONS_FIRST = 1024;
 /** Ids must leave the key exact in one double where a table wants it so: rel * 2^32 + blk < 2^53. */
 export const REL_MAX = 0x1f_ffff;
 
-/** Not a block: the length of a fork, or the segments of an SLRU. No fork reaches this many blocks. */
+/** Not a block: the segments of an SLRU, the time of the newest commit. No fork reaches this many blocks. */
 export const BLK_SIZE = 0xffff_ffff;
 
 export const relOfSlru = (kind: SlruKind): number => REL_SLRU_FIRST + kind;
@@ -31,7 +35,8 @@ export const slruOfRel = (rel: number): SlruKind => (rel - REL_SLRU_FIRST) as Sl
 export const isRelationRel = (rel: number): boolean => rel >= REL_RELATIONS_FIRST;
 
 /** Pages are redone and cut to 8192 bytes; names and sizes are bytes that mean themselves. */
-export const isPageKey = (rel: number, blk: number): boolean => rel !== REL_NAMES && blk !== BLK_SIZE;
+export const isPageKey = (rel: number, blk: number): boolean =>
+  blk !== BLK_SIZE && rel !== REL_NAMES && rel !== REL_SIZES;
 
 export const compareKeys = (relA: number, blkA: number, relB: number, blkB: number): number =>
   relA !== relB ? relA - relB : blkA - blkB;
