@@ -27,11 +27,14 @@ describe('timestamptzToStr', () => {
   });
 
   test('agrees with Date on every day of eight centuries', () => {
+    const wrong: string[] = [];
     for (let day = -100 * 365; day < 700 * 365; day++) {
       const micros = BigInt(day) * 86_400_000_000n + 45_296_000_000n;
       const iso = new Date(POSTGRES_EPOCH_MILLIS + day * 86_400_000 + 45_296_000).toISOString();
-      expect(timestamptzToStr(micros)).toBe(`${iso.slice(0, 10)} ${iso.slice(11, 19)}.000000 UTC`);
+      const text = timestamptzToStr(micros);
+      if (text !== `${iso.slice(0, 10)} ${iso.slice(11, 19)}.000000 UTC`) wrong.push(`${iso}: ${text}`);
     }
+    expect(wrong).toEqual([]);
   });
 
   test('what is no time is printed all the same', () => {
