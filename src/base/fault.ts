@@ -60,6 +60,10 @@ export const FAULTS = {
   'generation-mismatch': 'conflict',
   'not-a-member': 'denied',
   'timeline-deleted': 'missing',
+  // pageserver
+  'layer-corrupt': 'corrupt',
+  'relation-missing': 'missing',
+  'ids-exhausted': 'closed',
   // services
   'tenant-missing': 'missing',
   'timeline-missing': 'missing',

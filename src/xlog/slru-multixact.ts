@@ -90,9 +90,14 @@ export function setMultiXactMembers(
 ): void {
   for (let i = first; i < first + count; i++) {
     const slot = ((offset + i) % TWO_32) % MULTIXACT_MEMBERS_PER_PAGE;
-    page.view.setUint32(xidAt(slot), members[i]!.xid, true);
-    page.view.setUint8(statusAt(slot), members[i]!.status);
+    setMultiXactMember(page, slot, members[i]!.xid, members[i]!.status);
   }
+}
+
+/** One member, by its place on the page. */
+export function setMultiXactMember(page: Page, slot: number, xid: number, status: number): void {
+  page.view.setUint32(xidAt(slot), xid, true);
+  page.view.setUint8(statusAt(slot), status);
 }
 
 /** The member at an offset. */

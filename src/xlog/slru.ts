@@ -109,12 +109,15 @@ const TWO_32 = 0x1_0000_0000;
 export function setCommitTs(page: Page, xids: readonly number[], time: number, nodeId: number): void {
   const high = Math.floor(time / TWO_32);
   const low = time - high * TWO_32;
-  for (let i = 0; i < xids.length; i++) {
-    const at = (xids[i]! % COMMIT_TS_XACTS_PER_PAGE) * COMMIT_TS_ENTRY_SIZE;
-    page.view.setUint32(at, low, true);
-    page.view.setInt32(at + 4, high, true);
-    page.view.setUint16(at + 8, nodeId, true);
-  }
+  for (let i = 0; i < xids.length; i++) setCommitTsEntry(page, xids[i]!, low, high, nodeId);
+}
+
+/** One entry; `low` and `high` are the halves of the time. */
+export function setCommitTsEntry(page: Page, xid: number, low: number, high: number, nodeId: number): void {
+  const at = (xid % COMMIT_TS_XACTS_PER_PAGE) * COMMIT_TS_ENTRY_SIZE;
+  page.view.setUint32(at, low, true);
+  page.view.setInt32(at + 4, high, true);
+  page.view.setUint16(at + 8, nodeId, true);
 }
 
 /** Time 0 means that none was recorded. */
