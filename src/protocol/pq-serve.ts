@@ -68,6 +68,8 @@ export class PqConnection {
   /** COPY BOTH was entered: the connection closes after it. */
   inCopyBoth = false;
   inCopyOut = false;
+  private interrupted: { readonly reason: unknown } | undefined;
+  private wake: ((reason: unknown) => void) | undefined;
 
   constructor(connection: Connection, session: PqServerSession) {
     this.connection = connection;
@@ -91,8 +93,9 @@ export class PqConnection {
     await this.send(copyOutResponse());
   }
 
-  sendCopyData(payload: Uint8Array): Promise<void> {
-    return this.send(copyData(payload));
+  /** One CopyData of these pieces. */
+  sendCopyData(...payload: Uint8Array[]): Promise<void> {
+    return this.send(copyData(...payload));
   }
 
   /** CopyDone and its CommandComplete after `startCopyOut`. */
@@ -107,15 +110,25 @@ export class PqConnection {
     return event && copyDataOf(event);
   }
 
-  /** The next CopyData of the client; throws CopyEnded when there is no more. */
+  /** The next CopyData of the client; throws CopyEnded when there is no more, or what `interrupt` was given. */
   async readCopyData(): Promise<Uint8Array> {
     for (;;) {
+      if (this.interrupted) throw this.interrupted.reason;
       const event = this.session.next();
       if (event) return copyDataOf(event);
-      const bytes = await this.connection.read();
+      const bytes = await new Promise<Uint8Array | undefined>((resolve, reject) => {
+        this.wake = reject;
+        this.connection.read().then(resolve, reject);
+      });
       if (!bytes) throw new CopyEnded('eof');
       this.session.push(bytes);
     }
+  }
+
+  /** Whoever waits in `readCopyData`, now or later, gets this reason; the connection can still be written to. */
+  interrupt(reason: unknown): void {
+    this.interrupted ??= { reason };
+    this.wake?.(reason);
   }
 
   /** @internal the driver swaps in the encrypted connection. */
