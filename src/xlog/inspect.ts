@@ -3,6 +3,7 @@
 // like the rest. Mirrors XLogDumpDisplayRecord and XLogDumpDisplayStats of pg_waldump.c, XLogRecGetBlockRefInfo
 // of xlogdesc.c.
 
+import { Fault } from '../base/fault.ts';
 import { formatLsn, formatLsnPadded } from '../base/lsn.ts';
 import { FORK_NAMES } from '../base/rel.ts';
 import type { Dialect } from './dialect.ts';
@@ -33,7 +34,13 @@ export function recordOpName(dialect: Dialect, record: WalRecord): string {
 export function recordDescription(dialect: Dialect, record: WalRecord): string {
   const rmgr = dialect.rmgrs[record.rmid];
   if (rmgr === undefined) return `rmid: ${record.rmid}`;
-  return findOp(rmgr, record.info)?.describe?.(record) ?? '';
+  try {
+    return findOp(rmgr, record.info)?.describe?.(record) ?? '';
+  } catch (error) {
+    // The rest of the line is still worth having.
+    if (error instanceof Fault || error instanceof RangeError) return `(damaged: ${error.message})`;
+    throw error;
+  }
 }
 
 /** One record as pg_waldump prints it, without the line's end. */

@@ -14,7 +14,7 @@ import { Fault } from '../base/fault.ts';
 import { formatLsn } from '../base/lsn.ts';
 import type { Effect } from './effects.ts';
 import type { Page } from './page.ts';
-import type { BlockRef, WalRecord } from './record.ts';
+import { type BlockRef, badRecord, type WalRecord } from './record.ts';
 
 export type PageRedo = (page: Page, record: WalRecord, block: BlockRef) => void;
 
@@ -80,6 +80,31 @@ export function opName(rmgr: Rmgr, info: number): string {
 
 /** The redo of one block of an operation, if the operation edits it. */
 export const redoOf = (op: Op, blockId: number): PageRedo | undefined => op.redo?.[blockId] ?? op.redoEvery;
+
+/**
+ * Emit a record's effects. A body whose lengths lead out of the record shows as an offset out of range: it is
+ * told as the record's fault, like any other.
+ */
+export function emitEffects(op: Op, record: WalRecord, emit: (effect: Effect) => void): void {
+  if (op.effects === undefined) return;
+  try {
+    op.effects(record, emit);
+  } catch (error) {
+    throw error instanceof RangeError ? badRecord(record, error.message) : error;
+  }
+}
+
+/** Mask a page for comparison; a page that is none of the manager's is a Fault. */
+export function maskPage(mask: PageMask, page: Page, blkno: number): void {
+  try {
+    mask(page, blkno);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new Fault('wal-redo', `block ${blkno} is no page of this manager: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
 
 /** The page cannot be the one the record was written for. */
 export function redoFault(record: WalRecord, block: BlockRef, reason: string, cause?: unknown): Fault {

@@ -9,6 +9,7 @@
 // minors of Postgres write it in advance, earlier ones do not.
 
 import { equalBytes } from '../../base/bytes.ts';
+import { Fault } from '../../base/fault.ts';
 import {
   FSM_FORKNUM,
   INIT_FORKNUM,
@@ -22,6 +23,7 @@ import {
 import type { Dialect } from '../dialect.ts';
 import { BLCKSZ, newPage, PAGE_HEADER_SIZE, type Page } from '../page.ts';
 import { pageKind, RMID_OF_KIND } from '../page-kind.ts';
+import { maskPage } from '../rmgr.ts';
 import { offsetPageOf, setMultiXactOffset } from '../slru-multixact.ts';
 import type { Cluster } from './cluster.ts';
 import type { RelationFile } from './relation-file.ts';
@@ -110,16 +112,16 @@ export class ClusterComparison {
     if (samePage(ours.bytes, theirs.bytes)) return;
     this.a.bytes.set(ours.bytes);
     this.b.bytes.set(theirs.bytes);
-    this.mask(file, blkno);
-    if (!samePage(this.a.bytes, this.b.bytes)) {
-      this.differ({
-        path: relPath(file.tag),
-        blkno,
-        what: 'page differs',
-        ours: this.a.bytes.slice(),
-        theirs: this.b.bytes.slice(),
-      });
+    let what = 'page differs';
+    try {
+      this.mask(file, blkno);
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      what = error.message;
     }
+    if (what === 'page differs' && samePage(this.a.bytes, this.b.bytes)) return;
+    const path = relPath(file.tag);
+    this.differ({ path, blkno, what, ours: this.a.bytes.slice(), theirs: this.b.bytes.slice() });
   }
 
   private mask(file: RelationFile, blkno: number): void {
@@ -132,7 +134,8 @@ export class ClusterComparison {
     }
     for (const page of [a, b]) {
       const kind = pageKind(page, blkno);
-      if (kind !== 'new') this.dialect.rmgrs[RMID_OF_KIND[kind]]!.mask?.(page, blkno);
+      const mask = kind === 'new' ? undefined : this.dialect.rmgrs[RMID_OF_KIND[kind]]!.mask;
+      if (mask !== undefined) maskPage(mask, page, blkno);
       if (kind === 'spgist' && blkno === 0) page.bytes.fill(0, SPGIST_LAST_USED, SPGIST_LAST_USED_END);
     }
   }

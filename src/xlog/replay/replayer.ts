@@ -7,6 +7,7 @@
 // to something cut or dropped later: it is remembered, and whatever is still remembered at the end is a fault of
 // the log (log_invalid_page and XLogCheckInvalidPages of xlogutils.c).
 
+import { Fault } from '../../base/fault.ts';
 import type { Lsn } from '../../base/lsn.ts';
 import { relKey } from '../../base/rel.ts';
 import type { Dialect } from '../dialect.ts';
@@ -14,7 +15,7 @@ import { restoreImage } from '../image.ts';
 import { BLCKSZ, newPage, pageLsn } from '../page.ts';
 import type { BlockRef, WalRecord } from '../record.ts';
 import { mayBeNew, redoBlock } from '../redo.ts';
-import { findOp, opName } from '../rmgr.ts';
+import { emitEffects, findOp, maskPage, opName } from '../rmgr.ts';
 import { EffectsOnCluster } from './apply.ts';
 import type { Cluster } from './cluster.ts';
 import { Tally } from './tally.ts';
@@ -68,7 +69,7 @@ export class Replayer {
       this.redo(record, block);
       if (block.hasImage && !block.applyImage) images = true;
     }
-    op.effects?.(record, this.effects.emit);
+    emitEffects(op, record, this.effects.emit);
     if (images) this.verify(record);
   }
 
@@ -98,7 +99,8 @@ export class Replayer {
       }
       this.tally.countBlock(row, outcome);
     } catch (error) {
-      this.refuse(record, block, error instanceof Error ? error.message : String(error));
+      if (!(error instanceof Fault)) throw error;
+      this.refuse(record, block, error.message);
     }
   }
 
@@ -123,10 +125,13 @@ export class Replayer {
       row.verified++;
       this.tally.verified++;
       try {
-        mask?.(this.ours, block.blkno);
-        mask?.(this.theirs, block.blkno);
+        if (mask !== undefined) {
+          maskPage(mask, this.ours, block.blkno);
+          maskPage(mask, this.theirs, block.blkno);
+        }
       } catch (error) {
-        this.mismatch(record, block, error instanceof Error ? error.message : String(error));
+        if (!(error instanceof Fault)) throw error;
+        this.mismatch(record, block, error.message);
         continue;
       }
       if (!samePage(this.ours.bytes, this.theirs.bytes)) this.mismatch(record, block);
