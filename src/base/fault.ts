@@ -63,6 +63,7 @@ export const FAULTS = {
   // pageserver
   'layer-corrupt': 'corrupt',
   'relation-missing': 'missing',
+  'lsn-collected': 'missing',
   'ids-exhausted': 'closed',
   'index-part': 'corrupt',
   'layer-removed': 'conflict',
