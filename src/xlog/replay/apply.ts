@@ -27,6 +27,7 @@ import {
   CLOG_XACTS_PER_PAGE,
   COMMIT_TS_XACTS_PER_PAGE,
   groupXidsByPage,
+  setClogStatus,
   setClogStatuses,
   setCommitTs,
   slruSegmentOf,
@@ -97,7 +98,7 @@ export class EffectsOnCluster {
       relmap: ({ spcOid, dbOid, bytes }) => void cluster.relmaps.set(databaseDirectory(spcOid, dbOid), bytes),
       'vm-clear': effect => this.clearVisibility(effect),
       'xact-commit': effect => this.commit(effect),
-      'xact-abort': e => this.setStatus([e.xid, ...e.subxids], XID_ABORTED, e.prepared ? e.xid : undefined),
+      'xact-abort': effect => this.setStatus(effect, XID_ABORTED),
       'xact-prepare': ({ xid, bytes }) => void cluster.twophase.set(xid, twophaseFile(bytes)),
       'slru-zero-page': ({ slru, pageno }) => void cluster.slruPage(slru, pageno).bytes.fill(0),
       'clog-truncate': ({ pageno }) => this.dropSegments(SLRU_CLOG, pageno),
@@ -162,11 +163,10 @@ export class EffectsOnCluster {
 
   /** xact_redo_commit */
   private commit(effect: EffectOf<'xact-commit'>): void {
-    const xids = [effect.xid, ...effect.subxids];
-    this.setStatus(xids, XID_COMMITTED, effect.prepared ? effect.xid : undefined);
+    this.setStatus(effect, XID_COMMITTED);
     if (!this.trackCommitTs) return;
     const time = effect.origin === undefined ? effect.xactTime : Number(effect.origin.time);
-    for (const group of groupXidsByPage(xids, COMMIT_TS_XACTS_PER_PAGE)) {
+    for (const group of groupXidsByPage([effect.xid, ...effect.subxids], COMMIT_TS_XACTS_PER_PAGE)) {
       setCommitTs(
         this.cluster.slruPage(SLRU_COMMIT_TS, group.pageno),
         group.xids,
@@ -176,11 +176,17 @@ export class EffectsOnCluster {
     }
   }
 
-  private setStatus(xids: readonly number[], status: XidStatus, prepared: number | undefined): void {
-    for (const group of groupXidsByPage(xids, CLOG_XACTS_PER_PAGE)) {
+  private setStatus(effect: EffectOf<'xact-commit'> | EffectOf<'xact-abort'>, status: XidStatus): void {
+    const { xid, subxids } = effect;
+    if (effect.prepared) this.cluster.twophase.delete(xid);
+    if (subxids.length === 0) {
+      // Most transactions: nothing to group.
+      setClogStatus(this.cluster.slruPage(SLRU_CLOG, Math.floor(xid / CLOG_XACTS_PER_PAGE)), xid, status);
+      return;
+    }
+    for (const group of groupXidsByPage([xid, ...subxids], CLOG_XACTS_PER_PAGE)) {
       setClogStatuses(this.cluster.slruPage(SLRU_CLOG, group.pageno), group.xids, status);
     }
-    if (prepared !== undefined) this.cluster.twophase.delete(prepared);
   }
 
   /** RecordNewMultiXact */
