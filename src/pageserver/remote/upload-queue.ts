@@ -1,0 +1,353 @@
+// The order in which a timeline's layers, indexes and deletions reach the object store. Pure: it is told what changed
+// and what was carried out, and says what may be done next; uploader.ts carries it out.
+//
+//   THE RULES                                                                                         asserted in
+//   1  no index before its layers: every layer an index names is in the store before the index is put       nextIndex
+//   2  no delete before the index that forgets: an object is deleted when the index in the store, and the one on
+//      its way there, no longer name it                                                                  nextDelete
+//   3  one index at a time, and never an older one after a newer one                                        nextIndex
+//   4  an object that an index in the store names is never written again, nor one that is being deleted      layerReady
+//
+// An index is the whole state, so of several that wait, the newest whose layers are all there goes, and the older
+// ones are dropped. Layers go in any order, several at once. A layer that is gone again before its upload began is
+// never sent, nor any index that named it.
+//
+//   add/remove/change ──► dirty index ── commit ──► waiting indexes ── their layers are there ──► put ──► durable
+//                            │ add                                                                  │
+//                            └────► layer: queued ─► sending ─► there ─ removed, durable forgets ─► deleting ─► gone
+//
+// What may be done depends on how the tenant is attached: an attachment that may be stale does not delete, one that
+// is known to be stale does not even upload (paths.ts says why neither could harm a newer one).
+//
+// Answers to UploadQueueInitialized of tenant/upload_queue.rs.
+
+import { assert } from '../../base/assert.ts';
+import type { ShardIndex } from '../../base/ids.ts';
+import { auditIndex, auditSuccessor, type IndexPart, type LayerRef } from './index-part.ts';
+import { layerFileName, parseLayerFileName } from './paths.ts';
+
+export type UploadOp =
+  | { readonly do: 'put-layer'; readonly file: string; readonly ref: LayerRef }
+  | { readonly do: 'put-index'; readonly index: IndexPart }
+  | { readonly do: 'delete'; readonly files: readonly string[] };
+
+export interface Permissions {
+  readonly upload: boolean;
+  readonly delete: boolean;
+}
+
+export const MAY_ALL: Permissions = { upload: true, delete: true };
+
+export interface UploadQueueOptions {
+  /** What the object store holds, or the first index of a new timeline. */
+  readonly index: IndexPart;
+  /** Whether `index` is in the store under any generation. */
+  readonly stored: boolean;
+  readonly generation: number;
+  readonly shard: ShardIndex;
+  /** Layers on their way at once. */
+  readonly layersMax: number;
+  readonly may: Permissions;
+}
+
+/** An index that waits for the last of its layers. */
+interface Waiting {
+  readonly index: IndexPart;
+  readonly missing: Set<string>;
+}
+
+interface Sending {
+  readonly ref: LayerRef;
+  state: 'queued' | 'sending';
+  /** Removed while it was on its way: to be deleted once it is there. */
+  removedAt: number | undefined;
+}
+
+/** One delete takes at most this many objects. */
+const DELETE_FILES_MAX = 1000;
+/** More indexes than this do not wait: all but the oldest few and the newest are of no use. */
+const WAITING_MAX = 16;
+
+export class UploadQueue {
+  may: Permissions;
+  /** What the index will say when all is done. */
+  dirty: IndexPart;
+  /** What the index in the store says; undefined while there is none. */
+  durable: IndexPart | undefined;
+  readonly generation: number;
+  private readonly shard: ShardIndex;
+  private readonly layersMax: number;
+  private changed: boolean;
+  /** Layers that are not in the store yet, by file, in the order of their coming. */
+  private readonly uploads = new Map<string, Sending>();
+  private sending = 0;
+  /** Oldest first. */
+  private waiting: Waiting[] = [];
+  private putting: IndexPart | undefined;
+  /** Objects to delete, with the number of the first index that does not name them. */
+  private readonly deletes = new Map<string, number>();
+  private readonly deleting = new Set<string>();
+  private stopped = false;
+
+  constructor(options: UploadQueueOptions) {
+    const { index, stored, generation, shard, layersMax, may } = options;
+    this.dirty = index;
+    this.durable = stored ? index : undefined;
+    this.changed = !stored;
+    this.generation = generation;
+    this.shard = shard;
+    this.layersMax = layersMax;
+    this.may = may;
+    for (const file of index.forgotten) this.deletes.set(file, index.sequence);
+  }
+
+  // ------------------------------------------------------------------------------------------------ what changed
+
+  /** A new layer: its file is there, under its name and our generation. */
+  addLayer(name: string, bytes: number): void {
+    const ref: LayerRef = { bytes, generation: this.generation, shard: this.shard };
+    const file = layerFileName(name, this.generation);
+    assert(!this.dirty.layers.has(name), `layer ${name} is added twice`);
+    // The same layer was there before and went: an index without it goes to the store in between.
+    if (this.dirty.forgotten.includes(file)) {
+      this.commit();
+      this.dirty = { ...this.dirty, forgotten: this.dirty.forgotten.filter(f => f !== file) };
+    }
+    this.uploads.set(file, { ref, state: 'queued', removedAt: undefined });
+    this.dirty = { ...this.dirty, layers: new Map(this.dirty.layers).set(name, ref) };
+    this.changed = true;
+  }
+
+  /** Names a layer whose object is there already: another shard's, or one copied from an ancestor. */
+  adoptLayer(name: string, ref: LayerRef): void {
+    assert(!this.dirty.layers.has(name), `layer ${name} is added twice`);
+    this.dirty = { ...this.dirty, layers: new Map(this.dirty.layers).set(name, ref) };
+    this.changed = true;
+  }
+
+  /** Layers that nobody reads any more. */
+  removeLayers(names: readonly string[]): void {
+    if (names.length === 0) return;
+    const layers = new Map(this.dirty.layers);
+    const forgotten = [...this.dirty.forgotten];
+    const sequence = this.dirty.sequence + 1;
+    for (const name of names) {
+      const ref = layers.get(name);
+      assert(ref !== undefined, `layer ${name} is removed, but was not there`);
+      layers.delete(name);
+      if (ref.shard.number !== this.shard.number || ref.shard.count !== this.shard.count) continue;
+      const file = layerFileName(name, ref.generation);
+      const neverSent = this.withdraw(file, sequence);
+      // Its namesake of before may be there all the same.
+      if (neverSent && !this.deletes.has(file) && !this.deleting.has(file)) continue;
+      forgotten.push(file);
+      if (!neverSent && !this.uploads.has(file)) this.deletes.set(file, sequence);
+    }
+    this.dirty = { ...this.dirty, layers, forgotten };
+    this.changed = true;
+  }
+
+  /** A layer whose upload has not begun need not be sent, nor the indexes that wait for it. */
+  private withdraw(file: string, sequence: number): boolean {
+    const upload = this.uploads.get(file);
+    if (!upload) return false;
+    if (upload.state === 'sending') {
+      upload.removedAt = sequence;
+      return false;
+    }
+    this.uploads.delete(file);
+    this.waiting = this.waiting.filter(({ missing }) => !missing.has(file));
+    return true;
+  }
+
+  change(change: Partial<Omit<IndexPart, 'layers' | 'forgotten' | 'sequence' | 'version'>>): void {
+    this.dirty = { ...this.dirty, ...change };
+    this.changed = true;
+  }
+
+  /** Everything so far is to be in one index; its number. Nothing new is made when nothing changed. */
+  commit(): number {
+    if (!this.changed) return this.dirty.sequence;
+    const index = { ...this.dirty, sequence: this.dirty.sequence + 1 };
+    auditIndex(index, this.generation);
+    const before = this.waiting.at(-1)?.index ?? this.putting ?? this.durable;
+    if (before) auditSuccessor(before, index);
+    const missing = new Set<string>();
+    for (const [file, { removedAt }] of this.uploads) if (removedAt === undefined) missing.add(file);
+    this.waiting.push({ index, missing });
+    if (this.waiting.length > WAITING_MAX) this.waiting.splice(-2, 1);
+    this.dirty = index;
+    this.changed = false;
+    return index.sequence;
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  // --------------------------------------------------------------------------------------------- what comes next
+
+  /** What may be begun now. Call it until there is nothing; each operation given must be told `done` or `failed`. */
+  next(): UploadOp | undefined {
+    if (this.stopped) return undefined;
+    if (this.may.upload) {
+      const index = this.nextIndex();
+      if (index) return { do: 'put-index', index };
+      const layer = this.nextLayer();
+      if (layer) return layer;
+    }
+    return this.may.delete ? this.nextDelete() : undefined;
+  }
+
+  private nextIndex(): IndexPart | undefined {
+    if (this.putting) return undefined;
+    for (let i = this.waiting.length - 1; i >= 0; i--) {
+      const { index, missing } = this.waiting[i]!;
+      if (missing.size > 0) continue;
+      this.waiting.splice(0, i + 1);
+      if (this.durable) auditSuccessor(this.durable, index);
+      for (const [name, ref] of index.layers) {
+        const file = layerFileName(name, ref.generation);
+        assert(!this.uploads.has(file), `index ${index.sequence} names ${file}, which is not in the store`);
+      }
+      this.putting = index;
+      return index;
+    }
+    return undefined;
+  }
+
+  private nextLayer(): UploadOp | undefined {
+    if (this.sending >= this.layersMax) return undefined;
+    for (const [file, upload] of this.uploads) {
+      if (upload.state !== 'queued' || !this.layerReady(file)) continue;
+      upload.state = 'sending';
+      this.sending++;
+      return { do: 'put-layer', file, ref: upload.ref };
+    }
+    return undefined;
+  }
+
+  /** Not while its namesake of before is in an index of the store, on its way to one, or being deleted. */
+  private layerReady(file: string): boolean {
+    if (this.deleting.has(file)) return false;
+    const forgottenSince = this.deletes.get(file);
+    if (forgottenSince === undefined) return true;
+    if (!this.forgets(forgottenSince)) return false;
+    this.deletes.delete(file);
+    return true;
+  }
+
+  private nextDelete(): UploadOp | undefined {
+    const files: string[] = [];
+    for (const [file, since] of this.deletes) {
+      if (files.length >= DELETE_FILES_MAX) break;
+      // Its namesake waits to be sent; that will be as good as the delete.
+      if (!this.forgets(since) || this.uploads.has(file)) continue;
+      files.push(file);
+    }
+    if (files.length === 0) return undefined;
+    for (const file of files) {
+      assert(!names(this.durable, file) && !names(this.putting, file), `${file} is deleted, but named`);
+      this.deletes.delete(file);
+      this.deleting.add(file);
+    }
+    return { do: 'delete', files };
+  }
+
+  /** The index in the store, and the one on its way there, are of this number or later. */
+  private forgets(sequence: number): boolean {
+    return (
+      (this.durable?.sequence ?? -1) >= sequence &&
+      (this.putting === undefined || this.putting.sequence >= sequence)
+    );
+  }
+
+  // ---------------------------------------------------------------------------------------- what was carried out
+
+  done(op: UploadOp): void {
+    if (op.do === 'put-layer') this.layerDone(op.file);
+    else if (op.do === 'put-index') this.indexDone(op.index);
+    else this.deleteDone(op.files);
+  }
+
+  /** Given up: it may or may not have happened. It is given again. */
+  failed(op: UploadOp): void {
+    if (op.do === 'put-layer') {
+      this.layerFailed(op.file);
+    } else if (op.do === 'put-index') {
+      this.putting = undefined;
+      // A newer one that is ready goes in its place.
+      this.waiting.unshift({ index: op.index, missing: new Set() });
+    } else {
+      for (const file of op.files) {
+        this.deleting.delete(file);
+        this.deletes.set(file, 0);
+      }
+    }
+  }
+
+  private layerDone(file: string): void {
+    const upload = this.uploads.get(file);
+    assert(upload?.state === 'sending', `${file} was not being sent`);
+    this.uploads.delete(file);
+    this.sending--;
+    for (const { missing } of this.waiting) missing.delete(file);
+    if (upload.removedAt !== undefined) this.deletes.set(file, upload.removedAt);
+  }
+
+  private layerFailed(file: string): void {
+    const upload = this.uploads.get(file)!;
+    upload.state = 'queued';
+    this.sending--;
+    if (upload.removedAt === undefined) return;
+    this.uploads.delete(file);
+    this.deletes.set(file, upload.removedAt);
+  }
+
+  private indexDone(index: IndexPart): void {
+    assert(this.putting === index, 'another index was being put');
+    this.putting = undefined;
+    this.durable = index;
+  }
+
+  private deleteDone(files: readonly string[]): void {
+    const gone = new Set(files);
+    for (const file of files) this.deleting.delete(file);
+    // No index is written for this alone; the next one leaves them out.
+    this.dirty = { ...this.dirty, forgotten: this.dirty.forgotten.filter(file => !gone.has(file)) };
+  }
+
+  // --------------------------------------------------------------------------------------------------- questions
+
+  /** Whether the index of this number, or a later one, is in the store. */
+  isDurable(sequence: number): boolean {
+    return this.durable !== undefined && this.durable.sequence >= sequence;
+  }
+
+  /** The layer's object is in the store. */
+  isStored(file: string): boolean {
+    return !this.uploads.has(file);
+  }
+
+  /** Nothing is left to upload. */
+  get idle(): boolean {
+    return this.uploads.size === 0 && this.waiting.length === 0 && !this.putting && !this.changed;
+  }
+
+  /** How much is under way or waits, for metrics and logs. */
+  get load(): { layers: number; layerBytes: number; indexes: number; deletes: number } {
+    let layerBytes = 0;
+    for (const { ref } of this.uploads.values()) layerBytes += ref.bytes;
+    return {
+      layers: this.uploads.size,
+      layerBytes,
+      indexes: this.waiting.length + (this.putting ? 1 : 0),
+      deletes: this.deletes.size + this.deleting.size,
+    };
+  }
+}
+
+function names(index: IndexPart | undefined, file: string): boolean {
+  const parsed = parseLayerFileName(file);
+  return parsed !== undefined && index?.layers.get(parsed.layer)?.generation === parsed.generation;
+}
