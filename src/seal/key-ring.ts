@@ -13,8 +13,10 @@ import { Fault, isFault } from '../base/fault.ts';
 import type { Random } from '../base/ports.ts';
 import { KeyAdmin } from './key-admin.ts';
 import type { KeyCalls } from './key-calls.ts';
+import { currentKek } from './key-document.ts';
 import { boundMs, type KeyNews, type KeyPhase, type KeyTimes, type KeyTrouble } from './key-state.ts';
-import type { KeyStore } from './key-store.ts';
+import type { KeyHolder, KeyStore } from './key-store.ts';
+import { type RewrapProgress, rewrapPass, type SealedFiles } from './rewrap.ts';
 import { TenantKeys } from './tenant-keys.ts';
 
 export interface KeyEvent {
@@ -36,6 +38,8 @@ export interface KeyRingOptions {
   readonly defaultCmk: string;
   /** This process, among those that hold the tenant's keys. */
   readonly node: string;
+  /** The tenant's files on this node's own disks: rewrapped in the background after a rotation. */
+  readonly localFiles?: (tenant: string) => readonly SealedFiles[];
   readonly told?: (event: KeyEvent) => void;
 }
 
@@ -51,14 +55,20 @@ export interface KeyStatus {
   readonly usableMs: number;
   readonly keksHeld: number;
   readonly filesOpen: number;
+  /** Of this node's own files, after a rotation. */
+  readonly rewrap:
+    | { readonly seen: number; readonly rewrapped: number; readonly running: boolean }
+    | undefined;
 }
 
 interface Attached {
   readonly keys: TenantKeys;
   readonly stop: AbortController;
   cmk: string;
-  /** The document sequence last reported to the store. */
-  reported: number;
+  /** What was last reported to the store. */
+  reported: KeyHolder | undefined;
+  rewrapping: Promise<void> | undefined;
+  progress: RewrapProgress | undefined;
 }
 
 export class KeyRing {
@@ -92,7 +102,14 @@ export class KeyRing {
       load: () => this.admin.loadOrCreate(tenant, attached.cmk),
       told: (news, trouble, reason) => this.told(keys, news, trouble, reason),
     });
-    const attached: Attached = { keys, stop: new AbortController(), cmk: cmk ?? defaultCmk, reported: 0 };
+    const attached: Attached = {
+      keys,
+      stop: new AbortController(),
+      cmk: cmk ?? defaultCmk,
+      reported: undefined,
+      rewrapping: undefined,
+      progress: undefined,
+    };
     this.tenants.set(tenant, attached);
     this.poll(attached).catch(error => {
       if (error !== attached.stop.signal.reason) throw error;
@@ -126,7 +143,7 @@ export class KeyRing {
 
   status(): KeyStatus[] {
     const now = this.options.calls.clock.monotonic();
-    return [...this.tenants.values()].map(({ keys }) => {
+    return [...this.tenants.values()].map(({ keys, progress, rewrapping }) => {
       const { phase, trouble, usableUntil } = keys.life;
       const { keks, files } = keys.held;
       return {
@@ -139,6 +156,11 @@ export class KeyRing {
         usableMs: Math.max(0, usableUntil - now),
         keksHeld: keks,
         filesOpen: files,
+        rewrap: progress && {
+          seen: progress.seen,
+          rewrapped: progress.rewrapped,
+          running: rewrapping !== undefined,
+        },
       };
     });
   }
@@ -162,29 +184,53 @@ export class KeyRing {
     }
   }
 
-  /** Tells the store which document we know, so that nobody retires a KEK under us. */
+  /** Tells the store which document we know and how far our files are, so that nobody retires a KEK under us. */
   private async report(attached: Attached): Promise<void> {
-    const { keys } = attached;
-    const sequence = keys.document?.sequence ?? 0;
-    if (sequence === attached.reported || keys.life.phase !== 'open') return;
+    const { keys, stop } = attached;
+    if (keys.life.phase !== 'open') return;
+    const { sequence } = keys.document!;
+    const current = currentKek(keys.document!).version;
     try {
-      await this.reportHolder(keys.tenant, sequence);
-      attached.reported = sequence;
+      const { store, node } = this.options;
+      attached.reported ??= (await store.holders(keys.tenant)).find(holder => holder.node === node);
+      const rewrapped = attached.reported?.rewrapped ?? 0;
+      if (attached.reported?.sequence !== sequence) await this.putHolder(attached, sequence, rewrapped);
+      if (rewrapped >= current || attached.rewrapping) return;
+      attached.rewrapping = this.rewrapLocal(attached, sequence, current)
+        .catch(error => {
+          if (!isFault(error) && error !== stop.signal.reason) throw error; // the next poll tries again
+        })
+        .finally(() => (attached.rewrapping = undefined));
     } catch (error) {
-      if (!isFault(error)) throw error; // the next poll tries again
+      if (!isFault(error)) throw error;
     }
   }
 
-  private async reportHolder(tenant: string, sequence: number): Promise<void> {
+  private async putHolder(attached: Attached, sequence: number, rewrapped: number): Promise<void> {
     const { store, node, calls } = this.options;
-    const before = (await store.holders(tenant)).find(holder => holder.node === node);
-    const rewrapped = before?.rewrapped ?? 0;
-    await store.putHolder(tenant, {
-      node,
-      sequence,
-      rewrapped,
-      at: new Date(calls.clock.now()).toISOString(),
-    });
+    const holder = { node, sequence, rewrapped, at: new Date(calls.clock.now()).toISOString() };
+    await store.putHolder(attached.keys.tenant, holder);
+    attached.reported = holder;
+  }
+
+  /** After `sequence` was taken up no file of ours begins under an older KEK: what is there now is all there is. */
+  private async rewrapLocal(attached: Attached, sequence: number, current: number): Promise<void> {
+    const { keys, stop } = attached;
+    const { store, localFiles } = this.options;
+    for (const files of localFiles?.(keys.tenant) ?? []) {
+      const progress = (now: RewrapProgress): void => void (attached.progress = { ...now });
+      const { refused } = await rewrapPass({
+        keys,
+        store,
+        files,
+        fromStart: true,
+        also: keys.madeLately,
+        signal: stop.signal,
+        progress,
+      });
+      if (refused.length > 0) return; // said by whoever reads them; the old KEK stays until they are gone
+    }
+    await this.putHolder(attached, sequence, current);
   }
 
   private told(keys: TenantKeys, news: KeyNews, trouble: KeyTrouble | undefined, reason: string): void {

@@ -13,7 +13,7 @@ import { Fault, isFault } from '../base/fault.ts';
 import type { Random } from '../base/ports.ts';
 import { DEK_BYTES, DEK_ID_BYTES, type Kek, unwrapDek, type WrappedDek, wrapDek } from './envelope.ts';
 import type { FileKeys, KeyHolder } from './file-keys.ts';
-import { deksOf, proveBag } from './key-bag.ts';
+import { deksOf, type KeyBag, proveBag, signBag } from './key-bag.ts';
 import type { KeyCalls } from './key-calls.ts';
 import {
   currentKek,
@@ -45,6 +45,13 @@ export interface TenantKeysOptions {
   told(news: KeyNews, trouble: KeyTrouble | undefined, reason: string): void;
 }
 
+/** How long a file may take from the making of its DEK until it lies where a walk finds it. */
+const LATELY_MS = 3_600_000;
+/** More are not remembered: thirty files a second. */
+const LATELY_MAX = 100_000;
+/** Forgotten so many at a time. */
+const LATELY_MANY = 1000;
+
 const WHY: Readonly<Record<KeyTrouble, string>> = {
   disabled: 'its customer key is switched off',
   destroyed: 'its customer key is gone',
@@ -67,6 +74,7 @@ export class TenantKeys implements FileKeys {
   /** DEKs out of bags, by id. They are wrapped: nothing secret. */
   private bagged = new Map<string, WrappedDek>();
   private baggedUnder = 0;
+  private readonly lately: { wrapped: WrappedDek; at: number }[] = [];
   private asking: Promise<void> | undefined;
   private detached = false;
   /** DEKs made and opened, for the metrics. */
@@ -206,7 +214,21 @@ export class TenantKeys implements FileKeys {
     const dek = random.bytes(DEK_BYTES);
     const wrapped = await this.wrap(random.bytes(DEK_ID_BYTES), dek);
     this.made++;
+    this.remember(wrapped);
     return { dek, wrapped };
+  }
+
+  private remember(wrapped: WrappedDek): void {
+    const now = this.options.calls.clock.monotonic();
+    this.lately.push({ wrapped, at: now });
+    let old = Math.max(0, this.lately.length - LATELY_MAX);
+    while (this.lately[old]!.at < now - LATELY_MS) old++;
+    if (old >= LATELY_MANY) this.lately.splice(0, old);
+  }
+
+  /** DEKs whose files may still be on their way to a disk or a store. */
+  get madeLately(): WrappedDek[] {
+    return this.lately.map(({ wrapped }) => wrapped);
   }
 
   /** Wraps a DEK under the current KEK. */
@@ -283,17 +305,26 @@ export class TenantKeys implements FileKeys {
     const bagged = new Map<string, WrappedDek>();
     for (const entry of document.keks) {
       if (entry.state === 'retired') continue;
-      const bags = await this.options.store.bags(this.tenant, entry.version);
-      if (bags.length === 0) continue;
-      await this.withKek(entry.version, kek => {
-        for (const bag of bags) proveBag(bag, kek);
-      });
-      for (const bag of bags) {
+      for (const bag of await this.provenBags(entry.version)) {
         for (const [name, dek] of deksOf(bag)) bagged.set(name, dek);
       }
     }
     this.bagged = bagged;
     this.baggedUnder = currentKek(document).version;
+  }
+
+  /** The bags of a KEK, each proven by it. */
+  async provenBags(version: number): Promise<KeyBag[]> {
+    const bags = await this.options.store.bags(this.tenant, version);
+    if (bags.length === 0) return bags;
+    await this.withKek(version, kek => {
+      for (const bag of bags) proveBag(bag, kek);
+    });
+    return bags;
+  }
+
+  signedBag(bag: KeyBag): Promise<KeyBag> {
+    return this.withKek(bag.kek, kek => signBag(bag, kek));
   }
 }
 

@@ -1,0 +1,127 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  boundMs,
+  COLD,
+  KEY_TIMES,
+  type KeyInput,
+  type KeyLife,
+  type KeyPhase,
+  stepKeys,
+} from './key-state.ts';
+
+const times = KEY_TIMES;
+const open: KeyLife = { phase: 'open', trouble: undefined, usableUntil: 300_000, askAt: 60_000, failures: 0 };
+const shut: KeyLife = { phase: 'shut', trouble: 'disabled', usableUntil: 0, askAt: 60_000, failures: 0 };
+const gone: KeyLife = {
+  phase: 'shredded',
+  trouble: 'shredded',
+  usableUntil: 0,
+  askAt: Infinity,
+  failures: 0,
+};
+
+const used: KeyInput = { on: 'used', began: 1000, at: 1100 };
+const refused: KeyInput = { on: 'refused', trouble: 'denied', at: 1100 };
+const failed: KeyInput = { on: 'failed', at: 1100 };
+const time: KeyInput = { on: 'time', at: 1100 };
+const shred: KeyInput = { on: 'shredded', at: 1100 };
+
+/** Every phase meets every input: phase after, wiped or not, news. */
+const TABLE: [KeyLife, KeyInput, KeyPhase, boolean, string | undefined][] = [
+  [COLD, used, 'open', false, 'opened'],
+  [COLD, refused, 'shut', true, 'revoked'],
+  [COLD, failed, 'shut', true, 'revoked'],
+  [COLD, time, 'cold', false, undefined],
+  [COLD, shred, 'shredded', true, 'shredded'],
+  [open, used, 'open', false, undefined],
+  [open, refused, 'shut', true, 'revoked'],
+  [open, failed, 'open', false, 'waning'],
+  [open, time, 'open', false, undefined],
+  [open, shred, 'shredded', true, 'shredded'],
+  [shut, used, 'open', false, 'restored'],
+  [shut, refused, 'shut', true, 'revoked'], // for another reason
+  [shut, { on: 'refused', trouble: 'disabled', at: 1100 }, 'shut', true, undefined],
+  [shut, failed, 'shut', true, undefined],
+  [shut, time, 'shut', false, undefined],
+  [shut, shred, 'shredded', true, 'shredded'],
+  [gone, used, 'shredded', false, undefined],
+  [gone, refused, 'shredded', false, undefined],
+  [gone, failed, 'shredded', false, undefined],
+  [gone, time, 'shredded', false, undefined],
+  [gone, shred, 'shredded', false, undefined],
+];
+
+describe('the table', () => {
+  test.each(TABLE)('%j on %j', (life, input, phase, wipe, news) => {
+    const step = stepKeys(life, input, times);
+    expect([step.life.phase, step.wipe, step.news]).toEqual([phase, wipe, news]);
+  });
+
+  test('time past the last success plus lifetime shuts', () => {
+    expect(stepKeys(open, { on: 'time', at: 299_999 }, times).life.phase).toBe('open');
+    const step = stepKeys(open, { on: 'time', at: 300_000 }, times);
+    expect(step.life).toMatchObject({ phase: 'shut', trouble: 'unreachable' });
+    expect([step.wipe, step.news]).toEqual([true, 'revoked']);
+  });
+
+  test('the lifetime counts from the start of the request, however late the answer', () => {
+    const step = stepKeys(COLD, { on: 'used', began: 1000, at: 9000 }, times);
+    expect(step.life.usableUntil).toBe(301_000);
+    const late = stepKeys(COLD, { on: 'used', began: 1000, at: 400_000 }, times);
+    expect(late.life.phase).toBe('shut');
+  });
+
+  test('retries double up to the poll, and silence does not hide a refusal', () => {
+    let life = open;
+    const waits: number[] = [];
+    for (let i = 0; i < 9; i++) {
+      life = stepKeys(life, { on: 'failed', at: 100 }, times).life;
+      waits.push(life.askAt - 100);
+    }
+    expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+    expect(stepKeys(shut, failed, times).life.trouble).toBe('disabled');
+  });
+
+  test('the bound is poll plus lifetime', () => {
+    expect(boundMs(times)).toBe(360_000);
+  });
+});
+
+describe('any history', () => {
+  const input = (at: number) =>
+    fc.oneof(
+      fc.record({ on: fc.constant('used' as const), began: fc.constant(at - 50), at: fc.constant(at) }),
+      fc.record({
+        on: fc.constant('refused' as const),
+        trouble: fc.constant('disabled' as const),
+        at: fc.constant(at),
+      }),
+      fc.record({ on: fc.constant('failed' as const), at: fc.constant(at) }),
+      fc.record({ on: fc.constant('time' as const), at: fc.constant(at) }),
+    );
+
+  test('open means a success within the lifetime; leaving it always wipes; the next ask is never far', () => {
+    const steps = fc.array(fc.tuple(fc.integer({ min: 1, max: 200_000 }), fc.integer({ min: 0, max: 3 })), {
+      maxLength: 60,
+    });
+    fc.assert(
+      fc.property(steps, fc.gen(), (waits, gen) => {
+        let life = COLD;
+        let at = 0;
+        let lastUse = -Infinity;
+        for (const [wait] of waits) {
+          at += wait;
+          const event = gen(() => input(at)) as KeyInput;
+          if (event.on === 'used') lastUse = event.began;
+          const step = stepKeys(life, event, times);
+          if (life.phase === 'open' && step.life.phase !== 'open') expect(step.wipe).toBe(true);
+          if (step.life.phase === 'open')
+            expect(step.life.usableUntil).toBeLessThanOrEqual(lastUse + times.lifetimeMs);
+          if (event.on !== 'time') expect(step.life.askAt - at).toBeLessThanOrEqual(times.pollMs);
+          life = step.life;
+        }
+      }),
+    );
+  });
+});
