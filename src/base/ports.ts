@@ -12,6 +12,8 @@ export interface Clock {
   monotonic(): number;
   /** Rejects with the signal's reason when aborted. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Lets what has arrived from the machine meanwhile go first; without it, `sleep(0)` does. */
+  turn?(): Promise<void>;
 }
 
 export interface Random {

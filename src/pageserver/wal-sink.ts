@@ -1,0 +1,25 @@
+// What a receiver of WAL hands records to: a timeline with its ingest. Several records, then one `commit`; readers
+// see them from then on.
+
+import type { PageserverFeedback } from '../protocol/feedback.ts';
+import type { Dialect } from '../xlog/dialect.ts';
+import type { WalRecord } from '../xlog/record.ts';
+
+export interface WalSink {
+  readonly dialect: Dialect;
+  /** Every record up to here is in. */
+  readonly lastRecordLsn: number;
+  /** Somebody waits for WAL that is not here. */
+  readonly awaited: boolean;
+  /** The record is good during the call only, or until the promise settles. */
+  record(record: WalRecord): void | Promise<void>;
+  /** Everything up to `lsn` was handed over; the newest record begins at `prev`. */
+  commit(lsn: number, prev: number): void;
+  /** Back pressure: resolves when more may come. */
+  ready(signal: AbortSignal): Promise<void>;
+  feedback(): Omit<PageserverFeedback, 'replyTime' | 'lastReceivedLsn'>;
+  /** A safekeeper's oldest position of a connected standby: reads there must stay possible. */
+  standbyHorizon?(lsn: number): void;
+  /** The log cannot be read or applied: a promise is broken, nothing more is taken in. */
+  fail(error: Error): void;
+}
