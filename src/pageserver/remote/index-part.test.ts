@@ -13,7 +13,7 @@ import {
 } from './index-part.ts';
 
 const ID = timelineId('ffeeddccbbaa00998877665544332211');
-const lsnArb = fc.integer({ min: 0, max: 2 ** 50 }).map(n => n * 8);
+const lsnArb = fc.integer({ min: 0, max: 2 ** 50 - 1 }).map(n => n * 8);
 const idArb = fc
   .array(fc.constantFrom(...'0123456789abcdef'), { minLength: 32, maxLength: 32 })
   .map(d => timelineId(d.join('')));
@@ -123,7 +123,7 @@ const good = newIndex({
 
 test.each<[string, Partial<IndexPart>, RegExp]>([
   ['no layers', { layers: new Map() }, /no layers/],
-  ['forgotten and named', { forgotten: ['a-00000002'] }, /both named and forgotten/],
+  ['forgotten and named', { forgotten: ['a'] }, /both named and forgotten/],
   ['branch point past the end', { ancestor: { timeline: ID, lsn: 808 } }, /before its branch point/],
   ['cutoff past the end', { gcCutoffLsn: 808 }, /GC cutoff/],
   ['odd end', { diskConsistentLsn: 801 }, /boundary/],

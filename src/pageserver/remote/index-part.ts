@@ -7,7 +7,7 @@
 //    "disk_consistent_lsn":"0/16B3748",
 //    "metadata":{"prev_record_lsn":…|null,"ancestor_timeline":…|null,"ancestor_lsn":…,"latest_gc_cutoff_lsn":…,
 //                "initdb_lsn":…,"pg_version":17},
-//    "forgotten":["<layer>-<gen>", ...],
+//    "forgotten":["<layer>", ...],
 //    "archived_at"?,"deleted_at"?,"marked_invisible_at"?,"lineage"?,"gc_blocking"?,"full_page_writes"?,"import"?}
 //
 // `forgotten` names the objects that an index named once and no longer does, until they are deleted: a crash between
@@ -43,13 +43,12 @@ import {
   u8,
   u32,
 } from '../../base/schema.ts';
-import { layerFileName } from './paths.ts';
 
 export const INDEX_VERSION = 1;
 
 /** A layer as the index knows it; its name tells the rest. */
 export interface LayerRef {
-  /** Of the sealed file. */
+  /** Of its contents; the sealed file is a little larger. */
   readonly bytes: number;
   readonly generation: number;
   /** Whose directory it is in. */
@@ -76,7 +75,7 @@ export interface IndexPart {
   readonly sequence: number;
   readonly pgVersion: number;
   readonly layers: ReadonlyMap<string, LayerRef>;
-  /** Object names (`<layer>-<gen>`) to delete. */
+  /** Layers whose objects are to be deleted. */
   readonly forgotten: readonly string[];
   /** Everything up to here is in the layers. */
   readonly diskConsistentLsn: number;
@@ -282,13 +281,11 @@ export function auditIndex(index: IndexPart, generation: number): void {
     layers.size > 0 || ancestor !== undefined || importing?.done === false || deletedAt !== undefined,
     'an index without an ancestor has no layers',
   );
-  const named = new Set<string>();
   for (const [name, ref] of layers) {
     assert(ref.generation <= generation, `layer ${name} is of a later generation than its index`);
     assert(ref.bytes > 0, `layer ${name} is empty`);
-    named.add(layerFileName(name, ref.generation));
   }
-  for (const file of index.forgotten) assert(!named.has(file), `${file} is both named and forgotten`);
+  for (const name of index.forgotten) assert(!layers.has(name), `layer ${name} is both named and forgotten`);
   assert((ancestor?.lsn ?? 0) <= diskConsistentLsn, 'a timeline ends before its branch point');
   assert(index.gcCutoffLsn <= diskConsistentLsn, 'the GC cutoff is past the end');
   assert(diskConsistentLsn % 8 === 0, 'the end is no record boundary');

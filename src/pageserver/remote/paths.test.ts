@@ -2,11 +2,9 @@ import { expect, test } from 'vitest';
 import { tenantId, timelineId, UNSHARDED } from '../../base/ids.ts';
 import {
   indexName,
-  layerFileName,
   manifestName,
   parseIndexName,
   parseKey,
-  parseLayerFileName,
   tenantDirectory,
   timelineDirectory,
 } from './paths.ts';
@@ -27,11 +25,12 @@ test("names are Neon's", () => {
 test('what is written is read back', () => {
   const base = timelineDirectory(slice, timeline);
   expect(parseKey(`${base}/${indexName(7)}`)).toEqual({ kind: 'index', at: slice, timeline, generation: 7 });
-  expect(parseKey(`${base}/${layerFileName('a-b__c', 0x1f)}`)).toEqual({
+  const layer = '0000000100000000-0020000000000000__00000000016B3748-00000000016B3800-d0000001f-89abcdef';
+  expect(parseKey(`${base}/${layer}`)).toEqual({
     kind: 'layer',
     at: slice,
     timeline,
-    layer: 'a-b__c',
+    layer,
     generation: 0x1f,
   });
   expect(parseKey(`${base}/initdb.tar.zst`)?.kind).toBe('initdb');
@@ -40,7 +39,6 @@ test('what is written is read back', () => {
     at: whole,
     generation: 3,
   });
-  expect(parseLayerFileName('a-0000001f')).toEqual({ layer: 'a', generation: 31 });
   expect(parseIndexName('a-0000001f')).toBeUndefined();
 });
 

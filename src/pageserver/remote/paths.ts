@@ -5,14 +5,14 @@
 //   tenants/<shard>/config-v1                                    how it is attached here; local only
 //   tenants/<shard>/heatmap-v1.json                              what a warm copy should hold
 //   tenants/<shard>/timelines/<timeline>/index_part.json-<gen>   which layers there are         (index-part.ts)
-//   tenants/<shard>/timelines/<timeline>/<layer>-<gen>           a layer; local and remote
+//   tenants/<shard>/timelines/<timeline>/<layer>                 a layer; local and remote   (layers/layer-name.ts)
 //   tenants/<shard>/timelines/<timeline>/initdb.tar.zst          what initdb made; kept for other shards
 //
 // <shard> is a tenant shard id (`<32 hex>` or `<32 hex>-NNCC`), <gen> the generation of the attachment that wrote the
-// object, eight hex digits. Two attachments never write under one name, so the one that lost its right to write can
-// harm nothing that the newer one relies on.
+// object, eight hex digits; a layer has its generation in its name. Two attachments never write under one name, so
+// the one that lost its right to write can harm nothing that the newer one relies on.
 //
-// A layer's file name, `<layer>-<gen>`, is also the name under which its bytes are sealed.
+// A file's name is also the name under which its bytes are sealed; the vault of a timeline is rooted in its directory.
 //
 // Answers to remote_timeline_client.rs (remote_layer_path, remote_index_path …) and generation.rs.
 
@@ -24,6 +24,7 @@ import {
   type TimelineId,
   timelineId,
 } from '../../base/ids.ts';
+import { isLayerName, parseLayerName } from '../layers/layer-name.ts';
 
 export interface TenantShard {
   readonly tenant: TenantId;
@@ -52,28 +53,18 @@ export const timelineDirectory = (at: TenantShard, timeline: TimelineId): string
 
 export const indexName = (generation: number): string => INDEX + suffix(generation);
 export const manifestName = (generation: number): string => `${MANIFEST}${suffix(generation)}.json`;
-export const layerFileName = (layer: string, generation: number): string => layer + suffix(generation);
 
-const GENERATION_SUFFIX = /^(.+)-([0-9a-f]{8})$/;
-
-/** `<layer>-<gen>` taken apart; undefined for what has no generation. */
-export function parseLayerFileName(file: string): { layer: string; generation: number } | undefined {
-  const match = GENERATION_SUFFIX.exec(file);
-  return match ? { layer: match[1]!, generation: parseInt(match[2]!, 16) } : undefined;
-}
-
-/** The generation of an index's file name; undefined for other files. */
-export function parseIndexName(file: string): number | undefined {
-  const parsed = parseLayerFileName(file);
-  return parsed?.layer === INDEX ? parsed.generation : undefined;
-}
-
+const INDEX_NAME = /^index_part\.json-([0-9a-f]{8})$/;
 const MANIFEST_NAME = /^tenant-manifest-([0-9a-f]{8})\.json$/;
 
-export function parseManifestName(file: string): number | undefined {
-  const match = MANIFEST_NAME.exec(file);
+const generationIn = (file: string, pattern: RegExp): number | undefined => {
+  const match = pattern.exec(file);
   return match ? parseInt(match[1]!, 16) : undefined;
-}
+};
+
+/** The generation of an index's or a manifest's file name; undefined for other files. */
+export const parseIndexName = (file: string): number | undefined => generationIn(file, INDEX_NAME);
+export const parseManifestName = (file: string): number | undefined => generationIn(file, MANIFEST_NAME);
 
 /** What a key of the object store is. */
 export type Located =
@@ -112,11 +103,10 @@ export function parseKey(key: string): Located | undefined {
 
 function located(at: TenantShard, timeline: TimelineId, file: string): Located | undefined {
   if (file === INITDB_NAME || file === INITDB_PRESERVED_NAME) return { kind: 'initdb', at, timeline };
-  const parsed = parseLayerFileName(file);
-  if (!parsed) return undefined;
-  const { layer, generation } = parsed;
-  if (layer === INDEX) return { kind: 'index', at, timeline, generation };
-  return { kind: 'layer', at, timeline, layer, generation };
+  const generation = parseIndexName(file);
+  if (generation !== undefined) return { kind: 'index', at, timeline, generation };
+  if (!isLayerName(file)) return undefined;
+  return { kind: 'layer', at, timeline, layer: file, generation: parseLayerName(file, 0).generation };
 }
 
 function parsedOrNone<T>(parse: () => T): T | undefined {

@@ -6,7 +6,7 @@
 //   2  no delete before the index that forgets: an object is deleted when the index in the store, and the one on
 //      its way there, no longer name it                                                                  nextDelete
 //   3  one index at a time, and never an older one after a newer one                                        nextIndex
-//   4  an object that an index in the store names is never written again, nor one that is being deleted      layerReady
+//   4  a layer is written once: no name comes back after it was forgotten (layer-name.ts)                    addLayer
 //
 // An index is the whole state, so of several that wait, the newest whose layers are all there goes, and the older
 // ones are dropped. Layers go in any order, several at once. A layer that is gone again before its upload began is
@@ -24,12 +24,11 @@
 import { assert } from '../../base/assert.ts';
 import type { ShardIndex } from '../../base/ids.ts';
 import { auditIndex, auditSuccessor, type IndexPart, type LayerRef } from './index-part.ts';
-import { layerFileName, parseLayerFileName } from './paths.ts';
 
 export type UploadOp =
-  | { readonly do: 'put-layer'; readonly file: string; readonly ref: LayerRef }
+  | { readonly do: 'put-layer'; readonly layer: string; readonly ref: LayerRef }
   | { readonly do: 'put-index'; readonly index: IndexPart }
-  | { readonly do: 'delete'; readonly files: readonly string[] };
+  | { readonly do: 'delete'; readonly layers: readonly string[] };
 
 export interface Permissions {
   readonly upload: boolean;
@@ -63,8 +62,8 @@ interface Sending {
   removedAt: number | undefined;
 }
 
-/** One delete takes at most this many objects. */
-const DELETE_FILES_MAX = 1000;
+/** One delete takes at most this many layers. */
+const DELETE_LAYERS_MAX = 1000;
 /** More indexes than this do not wait: all but the oldest few and the newest are of no use. */
 const WAITING_MAX = 16;
 
@@ -78,13 +77,15 @@ export class UploadQueue {
   private readonly shard: ShardIndex;
   private readonly layersMax: number;
   private changed: boolean;
-  /** Layers that are not in the store yet, by file, in the order of their coming. */
+  /** Layers that are not in the store yet, in the order of their coming. */
   private readonly uploads = new Map<string, Sending>();
   private sending = 0;
   /** Oldest first. */
   private waiting: Waiting[] = [];
   private putting: IndexPart | undefined;
-  /** Objects to delete, with the number of the first index that does not name them. */
+  /** What the next index will say was forgotten: `deletes`, `deleting`, and what is removed while being sent. */
+  private readonly forgotten: Set<string>;
+  /** Layers to delete, with the number of the first index that does not name them. */
   private readonly deletes = new Map<string, number>();
   private readonly deleting = new Set<string>();
   private stopped = false;
@@ -98,7 +99,8 @@ export class UploadQueue {
     this.shard = shard;
     this.layersMax = layersMax;
     this.may = may;
-    for (const file of index.forgotten) this.deletes.set(file, index.sequence);
+    this.forgotten = new Set(index.forgotten);
+    for (const layer of index.forgotten) this.deletes.set(layer, index.sequence);
   }
 
   // ------------------------------------------------------------------------------------------------ what changed
@@ -106,14 +108,8 @@ export class UploadQueue {
   /** A new layer: its file is there, under its name and our generation. */
   addLayer(name: string, bytes: number): void {
     const ref: LayerRef = { bytes, generation: this.generation, shard: this.shard };
-    const file = layerFileName(name, this.generation);
-    assert(!this.dirty.layers.has(name), `layer ${name} is added twice`);
-    // The same layer was there before and went: an index without it goes to the store in between.
-    if (this.dirty.forgotten.includes(file)) {
-      this.commit();
-      this.dirty = { ...this.dirty, forgotten: this.dirty.forgotten.filter(f => f !== file) };
-    }
-    this.uploads.set(file, { ref, state: 'queued', removedAt: undefined });
+    assert(!this.dirty.layers.has(name) && !this.forgotten.has(name), `layer ${name} is added twice`);
+    this.uploads.set(name, { ref, state: 'queued', removedAt: undefined });
     this.dirty = { ...this.dirty, layers: new Map(this.dirty.layers).set(name, ref) };
     this.changed = true;
   }
@@ -129,34 +125,30 @@ export class UploadQueue {
   removeLayers(names: readonly string[]): void {
     if (names.length === 0) return;
     const layers = new Map(this.dirty.layers);
-    const forgotten = [...this.dirty.forgotten];
     const sequence = this.dirty.sequence + 1;
     for (const name of names) {
       const ref = layers.get(name);
       assert(ref !== undefined, `layer ${name} is removed, but was not there`);
       layers.delete(name);
       if (ref.shard.number !== this.shard.number || ref.shard.count !== this.shard.count) continue;
-      const file = layerFileName(name, ref.generation);
-      const neverSent = this.withdraw(file, sequence);
-      // Its namesake of before may be there all the same.
-      if (neverSent && !this.deletes.has(file) && !this.deleting.has(file)) continue;
-      forgotten.push(file);
-      if (!neverSent && !this.uploads.has(file)) this.deletes.set(file, sequence);
+      if (this.withdraw(name, sequence)) continue;
+      this.forgotten.add(name);
+      if (!this.uploads.has(name)) this.deletes.set(name, sequence);
     }
-    this.dirty = { ...this.dirty, layers, forgotten };
+    this.dirty = { ...this.dirty, layers };
     this.changed = true;
   }
 
   /** A layer whose upload has not begun need not be sent, nor the indexes that wait for it. */
-  private withdraw(file: string, sequence: number): boolean {
-    const upload = this.uploads.get(file);
+  private withdraw(name: string, sequence: number): boolean {
+    const upload = this.uploads.get(name);
     if (!upload) return false;
     if (upload.state === 'sending') {
       upload.removedAt = sequence;
       return false;
     }
-    this.uploads.delete(file);
-    this.waiting = this.waiting.filter(({ missing }) => !missing.has(file));
+    this.uploads.delete(name);
+    this.waiting = this.waiting.filter(({ missing }) => !missing.has(name));
     return true;
   }
 
@@ -168,12 +160,13 @@ export class UploadQueue {
   /** Everything so far is to be in one index; its number. Nothing new is made when nothing changed. */
   commit(): number {
     if (!this.changed) return this.dirty.sequence;
-    const index = { ...this.dirty, sequence: this.dirty.sequence + 1 };
+    const { sequence } = this.dirty;
+    const index = { ...this.dirty, forgotten: [...this.forgotten], sequence: sequence + 1 };
     auditIndex(index, this.generation);
     const before = this.waiting.at(-1)?.index ?? this.putting ?? this.durable;
     if (before) auditSuccessor(before, index);
     const missing = new Set<string>();
-    for (const [file, { removedAt }] of this.uploads) if (removedAt === undefined) missing.add(file);
+    for (const [layer, { removedAt }] of this.uploads) if (removedAt === undefined) missing.add(layer);
     this.waiting.push({ index, missing });
     if (this.waiting.length > WAITING_MAX) this.waiting.splice(-2, 1);
     this.dirty = index;
@@ -206,10 +199,8 @@ export class UploadQueue {
       if (missing.size > 0) continue;
       this.waiting.splice(0, i + 1);
       if (this.durable) auditSuccessor(this.durable, index);
-      for (const [name, ref] of index.layers) {
-        const file = layerFileName(name, ref.generation);
-        assert(!this.uploads.has(file), `index ${index.sequence} names ${file}, which is not in the store`);
-      }
+      for (const name of index.layers.keys())
+        assert(!this.uploads.has(name), `index ${index.sequence} names ${name}, which is not in the store`);
       this.putting = index;
       return index;
     }
@@ -218,40 +209,29 @@ export class UploadQueue {
 
   private nextLayer(): UploadOp | undefined {
     if (this.sending >= this.layersMax) return undefined;
-    for (const [file, upload] of this.uploads) {
-      if (upload.state !== 'queued' || !this.layerReady(file)) continue;
+    for (const [layer, upload] of this.uploads) {
+      if (upload.state !== 'queued') continue;
       upload.state = 'sending';
       this.sending++;
-      return { do: 'put-layer', file, ref: upload.ref };
+      return { do: 'put-layer', layer, ref: upload.ref };
     }
     return undefined;
   }
 
-  /** Not while its namesake of before is in an index of the store, on its way to one, or being deleted. */
-  private layerReady(file: string): boolean {
-    if (this.deleting.has(file)) return false;
-    const forgottenSince = this.deletes.get(file);
-    if (forgottenSince === undefined) return true;
-    if (!this.forgets(forgottenSince)) return false;
-    this.deletes.delete(file);
-    return true;
-  }
-
   private nextDelete(): UploadOp | undefined {
-    const files: string[] = [];
-    for (const [file, since] of this.deletes) {
-      if (files.length >= DELETE_FILES_MAX) break;
-      // Its namesake waits to be sent; that will be as good as the delete.
-      if (!this.forgets(since) || this.uploads.has(file)) continue;
-      files.push(file);
+    const layers: string[] = [];
+    for (const [layer, since] of this.deletes) {
+      if (layers.length >= DELETE_LAYERS_MAX) break;
+      if (this.forgets(since)) layers.push(layer);
     }
-    if (files.length === 0) return undefined;
-    for (const file of files) {
-      assert(!names(this.durable, file) && !names(this.putting, file), `${file} is deleted, but named`);
-      this.deletes.delete(file);
-      this.deleting.add(file);
+    if (layers.length === 0) return undefined;
+    for (const layer of layers) {
+      const named = this.durable?.layers.has(layer) || this.putting?.layers.has(layer);
+      assert(!named, `layer ${layer} is deleted, but named`);
+      this.deletes.delete(layer);
+      this.deleting.add(layer);
     }
-    return { do: 'delete', files };
+    return { do: 'delete', layers };
   }
 
   /** The index in the store, and the one on its way there, are of this number or later. */
@@ -265,43 +245,43 @@ export class UploadQueue {
   // ---------------------------------------------------------------------------------------- what was carried out
 
   done(op: UploadOp): void {
-    if (op.do === 'put-layer') this.layerDone(op.file);
+    if (op.do === 'put-layer') this.layerDone(op.layer);
     else if (op.do === 'put-index') this.indexDone(op.index);
-    else this.deleteDone(op.files);
+    else this.deleteDone(op.layers);
   }
 
   /** Given up: it may or may not have happened. It is given again. */
   failed(op: UploadOp): void {
     if (op.do === 'put-layer') {
-      this.layerFailed(op.file);
+      this.layerFailed(op.layer);
     } else if (op.do === 'put-index') {
       this.putting = undefined;
       // A newer one that is ready goes in its place.
       this.waiting.unshift({ index: op.index, missing: new Set() });
     } else {
-      for (const file of op.files) {
-        this.deleting.delete(file);
-        this.deletes.set(file, 0);
+      for (const layer of op.layers) {
+        this.deleting.delete(layer);
+        this.deletes.set(layer, 0);
       }
     }
   }
 
-  private layerDone(file: string): void {
-    const upload = this.uploads.get(file);
-    assert(upload?.state === 'sending', `${file} was not being sent`);
-    this.uploads.delete(file);
+  private layerDone(layer: string): void {
+    const upload = this.uploads.get(layer);
+    assert(upload?.state === 'sending', `${layer} was not being sent`);
+    this.uploads.delete(layer);
     this.sending--;
-    for (const { missing } of this.waiting) missing.delete(file);
-    if (upload.removedAt !== undefined) this.deletes.set(file, upload.removedAt);
+    for (const { missing } of this.waiting) missing.delete(layer);
+    if (upload.removedAt !== undefined) this.deletes.set(layer, upload.removedAt);
   }
 
-  private layerFailed(file: string): void {
-    const upload = this.uploads.get(file)!;
+  private layerFailed(layer: string): void {
+    const upload = this.uploads.get(layer)!;
     upload.state = 'queued';
     this.sending--;
     if (upload.removedAt === undefined) return;
-    this.uploads.delete(file);
-    this.deletes.set(file, upload.removedAt);
+    this.uploads.delete(layer);
+    this.deletes.set(layer, upload.removedAt);
   }
 
   private indexDone(index: IndexPart): void {
@@ -310,11 +290,12 @@ export class UploadQueue {
     this.durable = index;
   }
 
-  private deleteDone(files: readonly string[]): void {
-    const gone = new Set(files);
-    for (const file of files) this.deleting.delete(file);
+  private deleteDone(layers: readonly string[]): void {
     // No index is written for this alone; the next one leaves them out.
-    this.dirty = { ...this.dirty, forgotten: this.dirty.forgotten.filter(file => !gone.has(file)) };
+    for (const layer of layers) {
+      this.deleting.delete(layer);
+      this.forgotten.delete(layer);
+    }
   }
 
   // --------------------------------------------------------------------------------------------------- questions
@@ -325,8 +306,8 @@ export class UploadQueue {
   }
 
   /** The layer's object is in the store. */
-  isStored(file: string): boolean {
-    return !this.uploads.has(file);
+  isStored(layer: string): boolean {
+    return !this.uploads.has(layer);
   }
 
   /** Nothing is left to upload. */
@@ -345,9 +326,4 @@ export class UploadQueue {
       deletes: this.deletes.size + this.deleting.size,
     };
   }
-}
-
-function names(index: IndexPart | undefined, file: string): boolean {
-  const parsed = parseLayerFileName(file);
-  return parsed !== undefined && index?.layers.get(parsed.layer)?.generation === parsed.generation;
 }
