@@ -42,7 +42,7 @@ export class ValueList implements ValueSink {
     this.lsn[i] = lsn;
     this.kind[i] = kind;
     this.blockId[i] = blockId;
-    this.bytes[i] = stable ? bytes : bytes.slice(offset, offset + length);
+    this.bytes[i] = stable ? bytes : copyOf(bytes, offset, length);
     this.offset[i] = stable ? offset : 0;
     this.length[i] = length;
     return isBase(kind) ? (this.complete = true) : false;
@@ -51,7 +51,12 @@ export class ValueList implements ValueSink {
   /** The newest value found, as a copy; undefined when there is none. */
   newest(): Uint8Array | undefined {
     if (this.count === 0) return undefined;
-    const offset = this.offset[0]!;
-    return this.bytes[0]!.slice(offset, offset + this.length[0]!);
+    return copyOf(this.bytes[0]!, this.offset[0]!, this.length[0]!);
   }
+}
+
+function copyOf(bytes: Uint8Array, offset: number, length: number): Uint8Array {
+  const copy = new Uint8Array(length);
+  copy.set(bytes.subarray(offset, offset + length));
+  return copy;
 }

@@ -1,36 +1,38 @@
-// What a layer is to those who read it: an immutable set of values over a range of keys and a range of LSNs.
+// What a layer is: an immutable file of values over a range of keys and a range of LSNs.
 //
-//   delta  every value of its keys with an LSN in [lsnStart, lsnEnd). Level 0 covers all keys (one flush of
-//          memory); level 1 covers a range of keys and the LSN ranges of the layers it was merged from
-//   image  the value of each of its keys as it stood at lsnStart (lsnEnd is lsnStart + 1)
+//   delta    every value of its keys with an LSN in [lsnStart, lsnEnd). Level 0 covers all keys (one flush of
+//            memory); level 1 covers a range of keys and the LSNs of the layers it was merged from
+//   image    what its keys hold at lsnStart (lsnEnd is lsnStart + 1). A dense one has every key of its range
+//            that holds anything then, so that what is older is not needed at or above its LSN; a sparse one has
+//            the pages that had gathered too many deltas, and says nothing of the others
 //
-// A layer never changes once written. Its name tells all of this (layer-name.ts).
+// A layer never changes once written. Its name tells all but its size (layer-name.ts).
 
-import type { KeyRange } from '../key.ts';
-import type { ValueSink, ValueVisitor } from '../value.ts';
+import { ALL_KEYS, type KeyRange, packKey } from '../key.ts';
 
 export interface LayerDesc {
   readonly name: string;
   readonly kind: 'delta' | 'image';
+  /** An image layer that has not every key of its range. */
+  readonly sparse: boolean;
   readonly keys: KeyRange;
   readonly lsnStart: number;
   /** Exclusive. */
   readonly lsnEnd: number;
-  /** Size of the file. */
+  /** Size of the file's contents. */
   readonly bytes: number;
   /** Of the attachment that wrote it. */
   readonly generation: number;
   readonly isL0: boolean;
 }
 
-export interface LayerReader {
-  readonly desc: LayerDesc;
-  /**
-   * Hand the values of a key below `lsnEnd` to the sink, newest first, until it has enough. Answers whether it
-   * had. Synchronous when all it needs is at hand.
-   */
-  get(rel: number, blk: number, lsnEnd: number, sink: ValueSink): boolean | Promise<boolean>;
-  /** Every value with a key in `range` and an LSN in [lsnStart, lsnEnd). */
-  scan(range: KeyRange, lsnStart: number, lsnEnd: number, visitor: ValueVisitor): Promise<void>;
-  close(): Promise<void>;
-}
+export const isDense = (desc: LayerDesc): boolean => desc.kind === 'image' && !desc.sparse;
+
+export const rangeStart = (range: KeyRange): number => packKey(range.start.rel, range.start.blk);
+export const rangeEnd = (range: KeyRange): number => packKey(range.end.rel, range.end.blk);
+
+export const overlaps = (a: KeyRange, b: KeyRange): boolean =>
+  rangeStart(a) < rangeEnd(b) && rangeStart(b) < rangeEnd(a);
+
+export const coversAllKeys = (range: KeyRange): boolean =>
+  rangeStart(range) === rangeStart(ALL_KEYS) && rangeEnd(range) === rangeEnd(ALL_KEYS);

@@ -14,19 +14,13 @@
 import { assert } from '../../base/assert.ts';
 import { type KeyRange, packKey } from '../key.ts';
 import type { ValueKind, ValueSink, ValueVisitor } from '../value.ts';
+import { hashKey } from './key-hash.ts';
 
 const CHUNK = 1024 * 1024;
 const TABLE_SLOTS_FIRST = 4096;
 const ENTRIES_FIRST = 16_384;
 const ENTRY_BYTES = 26;
 const SLOT_BYTES = 12;
-
-function hashKey(rel: number, blk: number): number {
-  let h = Math.imul(blk ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(rel, 0xc2b2ae35);
-  h ^= h >>> 15;
-  h = Math.imul(h, 0x2c1b3c6d);
-  return h ^ (h >>> 13);
-}
 
 export class MemoryLayer {
   readonly lsnStart: number;

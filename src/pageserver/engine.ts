@@ -1,0 +1,39 @@
+// What the timelines of one process share: caches, the worker pool, limits, the clock. Made once by the
+// composition root (or a test) and handed to every Timeline.
+
+import type { Clock, Log, Pool, Random } from '../base/ports.ts';
+import type { EngineSettings } from './engine-settings.ts';
+import { BlockCache } from './layers/block-cache.ts';
+import { OpenLayers } from './layers/open-layers.ts';
+import { PageCache } from './page-cache.ts';
+
+export interface EnginePorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly pool: Pool;
+  readonly log: Log;
+}
+
+export class Engine {
+  readonly settings: EngineSettings;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly pool: Pool;
+  readonly log: Log;
+  readonly pages: PageCache;
+  readonly blocks: BlockCache;
+  readonly openLayers: OpenLayers;
+  /** Memory layers of all timelines, open and frozen. */
+  memoryBytes = 0;
+
+  constructor(settings: EngineSettings, ports: EnginePorts) {
+    this.settings = settings;
+    this.clock = ports.clock;
+    this.random = ports.random;
+    this.pool = ports.pool;
+    this.log = ports.log;
+    this.pages = new PageCache(settings.pageCachePages);
+    this.blocks = new BlockCache(settings.blockCacheBytesMax);
+    this.openLayers = new OpenLayers(settings, () => ports.clock.now());
+  }
+}
