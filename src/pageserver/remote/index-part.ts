@@ -161,17 +161,18 @@ type IndexJson = Infer<typeof indexSchema>;
 const isoOf = (ms: number): string => new Date(ms).toISOString();
 
 export function encodeIndex(index: IndexPart): Uint8Array {
-  const layers: Record<string, unknown> = {};
-  for (const name of [...index.layers.keys()].sort()) {
-    const { bytes, generation, shard } = index.layers.get(name)!;
-    layers[name] = { file_size: bytes, generation, ...(shard.count === 0 ? {} : { shard }) };
-  }
+  const layers = [...index.layers]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, { bytes, generation, shard }]) => [
+      name,
+      { file_size: bytes, generation, ...(shard.count === 0 ? {} : { shard }) },
+    ]);
   const { ancestor, detached, lineage } = index;
   return utf8(
     JSON.stringify({
       version: index.version,
       sequence: index.sequence,
-      layer_metadata: layers,
+      layer_metadata: Object.fromEntries(layers),
       disk_consistent_lsn: formatLsn(index.diskConsistentLsn),
       metadata: {
         prev_record_lsn: index.prevRecordLsn === undefined ? null : formatLsn(index.prevRecordLsn),
