@@ -371,8 +371,11 @@ class DiskVault implements Vault {
   }
 
   async copyIn(name: string, sealed: Source): Promise<void> {
-    await this.prove(name, sealed);
-    await this.place(name, file => eachPiece(sealed, (at, bytes) => file.write(at, bytes)));
+    // What was written is proven before it gets its name: an object far away is read once.
+    await this.place(name, async file => {
+      await eachPiece(sealed, (at, bytes) => file.write(at, bytes));
+      await this.prove(name, await sourceOfFile(file));
+    });
     this.newest.delete(name);
   }
 
