@@ -219,21 +219,17 @@ class Stream {
     const { reader, record, sink } = this;
     const { clock } = this.deps;
     let count = 0;
-    let end = 0;
-    let prev = 0;
     try {
       while (reader.next(record)) {
         const pending = this.hand(record);
         if (pending) await pending;
-        end = record.endLsn;
-        prev = record.lsn;
         if (++count % SLICE_RECORDS === 0 && clock.monotonic() >= untilMs) return true;
       }
       return false;
     } finally {
       // Whatever ended the slice: records that are in must not come a second time.
       if (count > 0) {
-        sink.commit(end, prev);
+        sink.commit();
         this.events.ingested(count);
       }
     }

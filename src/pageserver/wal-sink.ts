@@ -13,8 +13,8 @@ export interface WalSink {
   readonly awaited: boolean;
   /** The record is good during the call only, or until the promise settles. */
   record(record: WalRecord): void | Promise<void>;
-  /** Everything up to `lsn` was handed over; the newest record begins at `prev`. */
-  commit(lsn: number, prev: number): void;
+  /** What was handed over is to be seen. */
+  commit(): void;
   /** Back pressure: resolves when more may come. */
   ready(signal: AbortSignal): Promise<void>;
   feedback(): Omit<PageserverFeedback, 'replyTime' | 'lastReceivedLsn'>;

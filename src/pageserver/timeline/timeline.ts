@@ -118,6 +118,11 @@ export class Timeline {
     return this.state.remoteConsistentLsn;
   }
 
+  /** Somebody waits for WAL that is not here yet. */
+  get awaited(): boolean {
+    return this.waiters.count > 0;
+  }
+
   writer(): TimelineWriter {
     this.theWriter ??= new Writer(this);
     return this.theWriter;

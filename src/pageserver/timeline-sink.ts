@@ -1,0 +1,75 @@
+// A timeline and its ingest, as a receiver of WAL sees them.
+
+import { formatLsn, type Lsn } from '../base/lsn.ts';
+import type { Log } from '../base/ports.ts';
+import type { PageserverFeedback } from '../protocol/feedback.ts';
+import type { Dialect } from '../xlog/dialect.ts';
+import type { WalRecord } from '../xlog/record.ts';
+import type { Ingest } from './ingest.ts';
+import type { Timeline } from './timeline/timeline.ts';
+import type { WalSink } from './wal-sink.ts';
+
+export interface TimelineSinkOptions {
+  readonly ingest: Ingest;
+  readonly log: Log;
+  /** What the index in the object store holds, under a generation that is known to be current. */
+  remoteConsistentLsn(): number;
+  readonly standbyHorizon?: (lsn: number) => void;
+}
+
+export class TimelineSink implements WalSink {
+  readonly dialect: Dialect;
+  private readonly options: TimelineSinkOptions;
+  private readonly ingest: Ingest;
+  private readonly timeline: Timeline;
+
+  constructor(options: TimelineSinkOptions) {
+    this.options = options;
+    this.ingest = options.ingest;
+    this.timeline = options.ingest.pgdata.timeline;
+    this.dialect = options.ingest.pgdata.dialect;
+  }
+
+  get lastRecordLsn(): number {
+    return this.timeline.lastRecordLsn;
+  }
+
+  get awaited(): boolean {
+    return this.timeline.awaited;
+  }
+
+  record(record: WalRecord): void | Promise<void> {
+    return this.ingest.record(record);
+  }
+
+  commit(): void {
+    this.ingest.advance();
+  }
+
+  ready(signal: AbortSignal): Promise<void> {
+    return this.ingest.writer.ready(signal);
+  }
+
+  feedback(): Omit<PageserverFeedback, 'replyTime' | 'lastReceivedLsn'> {
+    const { isFirstShard, shard, pgdata } = this.ingest;
+    return {
+      currentTimelineSize: isFirstShard ? BigInt(pgdata.logicalSize) : 0n,
+      diskConsistentLsn: this.timeline.diskConsistentLsn as Lsn,
+      remoteConsistentLsn: this.options.remoteConsistentLsn() as Lsn,
+      shardNumber: shard.number,
+      corruptionDetected: false,
+    };
+  }
+
+  standbyHorizon(lsn: number): void {
+    this.options.standbyHorizon?.(lsn);
+  }
+
+  fail(error: Error): void {
+    this.options.log.error('a record of the log cannot be taken in: the timeline is stopped', {
+      after: formatLsn(this.lastRecordLsn),
+      error,
+    });
+    this.timeline.fail(error);
+  }
+}
