@@ -1,0 +1,80 @@
+// Everything of a cluster that is not a page, as it stood at one LSN: read in two scans and a few lookups. What a
+// start loads, and what a base backup is made from.
+
+import { SLRU_DIRECTORY, type SlruKind } from '../base/rel.ts';
+import { type RelationEntry, readRelationEntry, readSizeEntry, type SizeEntry } from './directory.ts';
+import { BLK_SIZE, REL_NAMES, REL_SIZES, relOfSlru } from './key.ts';
+import { parseRelationName, RELATION_PREFIX, readBucket } from './names.ts';
+import { readSegments, type Segments } from './slru-store.ts';
+import type { Timeline } from './timeline/timeline.ts';
+
+export interface RelationAt extends RelationEntry {
+  readonly spcOid: number;
+  readonly dbOid: number;
+  readonly relNumber: number;
+  readonly forkNum: number;
+}
+
+export interface Snapshot {
+  readonly lsn: number;
+  /** All but the relations. */
+  readonly names: ReadonlyMap<string, Uint8Array>;
+  readonly relations: readonly RelationAt[];
+  /** By id. */
+  readonly sizes: ReadonlyMap<number, SizeEntry>;
+  /** By kind. */
+  readonly slrus: readonly Segments[];
+  /** The newest commit's time, in microseconds since 2000-01-01; undefined before the first. */
+  readonly commitTime: number | undefined;
+}
+
+const KEY = { blk: 0 } as const;
+
+export async function readSnapshot(timeline: Timeline, lsn: number): Promise<Snapshot> {
+  const names = new Map<string, Uint8Array>();
+  const relations: RelationAt[] = [];
+  const sizes = new Map<number, SizeEntry>();
+  let commitTime: number | undefined;
+  await timeline.scan(
+    { start: { rel: REL_NAMES, ...KEY }, end: { rel: REL_NAMES + 1, ...KEY } },
+    lsn,
+    (_rel, blk, bytes) => {
+      if (blk === BLK_SIZE) commitTime = readCommitTime(bytes);
+      else readBucket(bytes, (name, contents) => sort(name, contents, names, relations));
+    },
+  );
+  await timeline.scan(
+    { start: { rel: REL_SIZES, ...KEY }, end: { rel: REL_SIZES + 1, ...KEY } },
+    lsn,
+    (_rel, blk, bytes) => {
+      const size = readSizeEntry(bytes);
+      if (size !== undefined) sizes.set(blk, size);
+    },
+  );
+  const lists = SLRU_DIRECTORY.map((_, kind) =>
+    timeline.getBytes(relOfSlru(kind as SlruKind), BLK_SIZE, lsn),
+  );
+  const slrus = (await Promise.all(lists)).map(readSegments);
+  return { lsn, names, relations, sizes, slrus, commitTime };
+}
+
+function sort(
+  name: string,
+  contents: Uint8Array,
+  names: Map<string, Uint8Array>,
+  relations: RelationAt[],
+): void {
+  if (!name.startsWith(RELATION_PREFIX)) {
+    names.set(name, contents);
+    return;
+  }
+  const [spcOid, dbOid, relNumber, forkNum] = parseRelationName(name);
+  relations.push({ spcOid, dbOid, relNumber, forkNum, ...readRelationEntry(contents) });
+}
+
+// ---- the time of the newest commit: a double under (REL_NAMES, BLK_SIZE) -----------------------------------------
+
+export const COMMIT_TIME_SIZE = 8;
+
+export const readCommitTime = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat64(0, true);
