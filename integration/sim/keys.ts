@@ -52,7 +52,7 @@ export class SimKeys implements Keys {
     if (state === 'destroyed') key.versions = [];
   }
 
-  rotate(id: string): void {
+  async rotate(id: string): Promise<void> {
     this.keys.get(id)!.versions.push(this.options.random.bytes(32));
   }
 

@@ -179,6 +179,8 @@ export interface Keys {
   unwrap(keyId: string, secret: WrappedSecret, context: KeyContext): Promise<UnwrappedSecret>;
   /** The key's state now; a Fault `key-unavailable` when the service cannot be asked. */
   state(keyId: string): Promise<KeyState>;
+  /** A new version of the key, where we keep it ourselves; elsewhere it is made at the service. */
+  rotate?(keyId: string): Promise<void>;
 }
 
 export interface WrappedSecret {

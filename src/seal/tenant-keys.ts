@@ -10,6 +10,7 @@
 
 import { toHex } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
+import { KeyFault } from '../base/key-fault.ts';
 import type { Random } from '../base/ports.ts';
 import { DEK_BYTES, DEK_ID_BYTES, type Kek, unwrapDek, type WrappedDek, wrapDek } from './envelope.ts';
 import type { FileKeys, KeyHolder } from './file-keys.ts';
@@ -129,8 +130,7 @@ export class TenantKeys implements FileKeys {
         this.step({ on: 'shredded', at: clock.monotonic() });
         return;
       }
-      const kek = await this.unwrapKek(document, currentKek(document).version, 'use of the CMK');
-      this.adopt(document, kek);
+      this.adopt(document, await this.useCmk(document));
       this.reason = '';
       this.step({ on: 'used', began, at: clock.monotonic() });
     } catch (error) {
@@ -138,6 +138,25 @@ export class TenantKeys implements FileKeys {
       this.reason = error.message;
       this.step(inputOf(error, clock.monotonic()));
     }
+  }
+
+  /**
+   * Unwraps the current KEK, which is the proof that we may; and asks for the key's state beside it, because a
+   * service may go on unwrapping for a while after its key was switched off. Whoever may not ask is not told.
+   */
+  private async useCmk(document: KeyDocument): Promise<Kek> {
+    const asked = this.options.calls.state(document.cmk).catch(error => {
+      if (isFault(error)) return undefined;
+      throw error;
+    });
+    const { version } = currentKek(document);
+    const [state, kek] = await Promise.all([asked, this.unwrapKek(document, version, 'use of the CMK')]);
+    if (state === undefined || state === 'enabled') return kek;
+    kek.secret.fill(0);
+    throw new KeyFault(
+      state === 'disabled' ? 'key-disabled' : 'key-destroyed',
+      `${document.cmk} is ${state}`,
+    );
   }
 
   /** What the store has, or what we have while it cannot be reached; never an older one than we have seen. */
