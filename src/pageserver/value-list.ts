@@ -13,6 +13,8 @@ export class ValueList implements ValueSink {
   complete = false;
   /** Values with this LSN or less are in the page in hand; -1 when there is none. */
   floor = -1;
+  /** What comes now is from an image layer: it includes every value up to its LSN, whichever layer that was in. */
+  fromImage = false;
   readonly lsn: number[] = [];
   readonly kind: number[] = [];
   readonly blockId: number[] = [];
@@ -26,6 +28,7 @@ export class ValueList implements ValueSink {
     this.count = 0;
     this.complete = false;
     this.floor = floor;
+    this.fromImage = false;
   }
 
   add(
@@ -38,6 +41,7 @@ export class ValueList implements ValueSink {
     stable: boolean,
   ): boolean {
     if (lsn <= this.floor) return (this.complete = true);
+    if (this.fromImage) while (this.count > 0 && this.lsn[this.count - 1]! <= lsn) this.count--;
     const i = this.count++;
     this.lsn[i] = lsn;
     this.kind[i] = kind;

@@ -16,11 +16,29 @@ import { type KeyRange, packKey } from '../key.ts';
 import type { ValueKind, ValueSink, ValueVisitor } from '../value.ts';
 import { hashKey } from './key-hash.ts';
 
-const CHUNK = 1024 * 1024;
-const TABLE_SLOTS_FIRST = 4096;
-const ENTRIES_FIRST = 16_384;
+/** Chunks double up to this: an idle timeline costs little, a busy one few allocations. */
+const CHUNK_MAX = 1024 * 1024;
+const CHUNK_FIRST = 16 * 1024;
+const TABLE_SLOTS_FIRST = 256;
+const ENTRIES_FIRST = 256;
 const ENTRY_BYTES = 26;
 const SLOT_BYTES = 12;
+
+/** A layer as it lies in memory, for a flush to copy; entries and chunks are cut to what is filled. */
+export interface MemoryColumns {
+  readonly entries: number;
+  readonly keys: number;
+  readonly slotRel: Uint32Array;
+  readonly slotBlk: Uint32Array;
+  readonly slotHead: Int32Array;
+  readonly lsn: Float64Array;
+  readonly chunk: Uint32Array;
+  readonly offset: Uint32Array;
+  readonly length: Uint32Array;
+  readonly meta: Uint16Array;
+  readonly previous: Int32Array;
+  readonly chunks: readonly Uint8Array[];
+}
 
 export class MemoryLayer {
   readonly lsnStart: number;
@@ -32,20 +50,22 @@ export class MemoryLayer {
   private frozen = false;
 
   private readonly chunks: Uint8Array[] = [];
-  private chunkFill = CHUNK;
+  private chunkFill = 0;
+  private chunkSize = 0;
+  private chunkBytes = 0;
   private arenaBytes = 0;
 
   private slots = TABLE_SLOTS_FIRST;
-  private slotRel = new Uint32Array(TABLE_SLOTS_FIRST);
-  private slotBlk = new Uint32Array(TABLE_SLOTS_FIRST);
-  private slotHead = new Int32Array(TABLE_SLOTS_FIRST).fill(-1);
+  private slotRel: Uint32Array = new Uint32Array(TABLE_SLOTS_FIRST);
+  private slotBlk: Uint32Array = new Uint32Array(TABLE_SLOTS_FIRST);
+  private slotHead: Int32Array = new Int32Array(TABLE_SLOTS_FIRST).fill(-1);
 
-  private lsn = new Float64Array(ENTRIES_FIRST);
-  private chunk = new Uint32Array(ENTRIES_FIRST);
-  private offset = new Uint32Array(ENTRIES_FIRST);
-  private lengths = new Uint32Array(ENTRIES_FIRST);
-  private meta = new Uint16Array(ENTRIES_FIRST);
-  private previous = new Int32Array(ENTRIES_FIRST);
+  private lsn: Float64Array = new Float64Array(ENTRIES_FIRST);
+  private chunk: Uint32Array = new Uint32Array(ENTRIES_FIRST);
+  private offset: Uint32Array = new Uint32Array(ENTRIES_FIRST);
+  private lengths: Uint32Array = new Uint32Array(ENTRIES_FIRST);
+  private meta: Uint16Array = new Uint16Array(ENTRIES_FIRST);
+  private previous: Int32Array = new Int32Array(ENTRIES_FIRST);
 
   private sharedChunk = 0;
   private sharedOffset = 0;
@@ -57,9 +77,48 @@ export class MemoryLayer {
     this.lsnEnd = lsnStart;
   }
 
+  columns(): MemoryColumns {
+    const { entries, keys, slotRel, slotBlk, slotHead } = this;
+    const last = this.chunks.length - 1;
+    return {
+      entries,
+      keys,
+      slotRel,
+      slotBlk,
+      slotHead,
+      lsn: this.lsn.subarray(0, entries),
+      chunk: this.chunk.subarray(0, entries),
+      offset: this.offset.subarray(0, entries),
+      length: this.lengths.subarray(0, entries),
+      meta: this.meta.subarray(0, entries),
+      previous: this.previous.subarray(0, entries),
+      chunks: this.chunks.map((chunk, i) => (i === last ? chunk.subarray(0, this.chunkFill) : chunk)),
+    };
+  }
+
+  /** A frozen layer over columns that were copied from one. */
+  static over(columns: MemoryColumns, lsnStart: number, lsnEnd: number): MemoryLayer {
+    const layer = new MemoryLayer(lsnStart);
+    layer.entries = columns.entries;
+    layer.keys = columns.keys;
+    layer.slots = columns.slotRel.length;
+    layer.slotRel = columns.slotRel;
+    layer.slotBlk = columns.slotBlk;
+    layer.slotHead = columns.slotHead;
+    layer.lsn = columns.lsn;
+    layer.chunk = columns.chunk;
+    layer.offset = columns.offset;
+    layer.lengths = columns.length;
+    layer.meta = columns.meta;
+    layer.previous = columns.previous;
+    layer.chunks.push(...columns.chunks);
+    layer.freeze(lsnEnd);
+    return layer;
+  }
+
   /** Memory in use: what the limits are about. */
   get bytes(): number {
-    return this.arenaBytes + this.lsn.length * ENTRY_BYTES + this.slots * SLOT_BYTES;
+    return this.chunkBytes + this.lsn.length * ENTRY_BYTES + this.slots * SLOT_BYTES;
   }
 
   /** Bytes of values alone: what a delta layer of this will hold. */
@@ -85,7 +144,7 @@ export class MemoryLayer {
   beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void {
     assert(lsn >= this.lsnStart, 'a value older than its layer');
     assert(!this.frozen, 'a value for a frozen layer');
-    if (this.chunkFill + length > CHUNK) this.newChunk(length);
+    if (this.chunkFill + length > this.chunkSize) this.newChunk(length);
     const at = this.chunkFill;
     const chunk = this.chunks[this.chunks.length - 1]!;
     if (length <= 64) for (let i = 0; i < length; i++) chunk[at + i] = bytes[offset + i]!;
@@ -180,8 +239,13 @@ export class MemoryLayer {
   }
 
   private newChunk(length: number): void {
-    this.chunks.push(new Uint8Array(Math.max(CHUNK, length)));
+    const usual = Math.min(CHUNK_MAX, Math.max(CHUNK_FIRST, this.chunkSize * 2));
+    this.chunkSize = Math.max(usual, length);
+    this.chunks.push(new Uint8Array(this.chunkSize));
+    this.chunkBytes += this.chunkSize;
     this.chunkFill = 0;
+    // A large value does not make the chunks after it large.
+    if (length > usual) this.chunkSize = usual;
   }
 
   private find(rel: number, blk: number): number {
