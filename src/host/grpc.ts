@@ -375,6 +375,8 @@ export function grpcChannel(endpoint: string, options: GrpcChannelOptions = {}):
       clearTimeout(slow);
       made.setLocalWindowSize(SESSION_WINDOW_BYTES);
     });
+    // Every open call listens for the session's errors.
+    made.setMaxListeners(0);
     made.on('error', () => {});
     made.once('close', () => {
       stop();
@@ -422,14 +424,18 @@ function clientCall(
   stream.on('error', error => {
     failure = error;
   });
-  session.once('error', error => {
+  const sessionFailed = (error: Error): void => {
     failure ??= error;
-  });
+  };
+  session.once('error', sessionFailed);
   const cancel = (): void => {
     if (!stream.destroyed) stream.close(http2.constants.NGHTTP2_CANCEL);
   };
   signal?.addEventListener('abort', cancel, { once: true });
-  stream.once('close', () => signal?.removeEventListener('abort', cancel));
+  stream.once('close', () => {
+    signal?.removeEventListener('abort', cancel);
+    session.off('error', sessionFailed);
+  });
   return {
     send: message => write(stream, grpcFrame(message)),
     end: () => void stream.end(),
