@@ -2,7 +2,16 @@
 // and no pageserver, it runs the walproposer over an ordinary local cluster. The earliest real client we have.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { appendFileSync, chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,9 +56,9 @@ export class NeonPostgres {
   port = 0;
   private process: ChildProcess | undefined;
 
-  private constructor(options: NeonOptions) {
+  private constructor(options: NeonOptions, dir?: string) {
     this.options = options;
-    this.dir = mkdtempSync(join(tmpdir(), 'lakebed-neon-pg-'));
+    this.dir = dir ?? mkdtempSync(join(tmpdir(), 'lakebed-neon-pg-'));
     chmodSync(this.dir, 0o777);
     this.data = join(this.dir, 'data');
   }
@@ -82,6 +91,41 @@ export class NeonPostgres {
     };
     it.configure(settings);
     return it;
+  }
+
+  /** Over a data directory that is there: `<dir>/data`. */
+  static async adopt(major: number, dir: string, options: NeonOptions): Promise<NeonPostgres> {
+    const it = new NeonPostgres({ ...options, major }, dir);
+    it.port = await freePort();
+    return it;
+  }
+
+  /** pg_basebackup of the running server, without WAL. */
+  async baseBackup(into: string): Promise<void> {
+    const args = [
+      '-h',
+      '127.0.0.1',
+      '-p',
+      String(this.port),
+      '-U',
+      'cloud_admin',
+      '-D',
+      into,
+      '-X',
+      'none',
+      '-c',
+      'fast',
+    ];
+    const child = spawn(neonBin(this.options.major, 'pg_basebackup'), [...args, '--no-sync'], asNobody);
+    let said = '';
+    child.stderr.on('data', piece => (said += piece));
+    const code = await new Promise(done => child.once('close', done));
+    if (code !== 0) throw new Error(`pg_basebackup ended with ${code}: ${said}`);
+  }
+
+  signalStandby(): void {
+    writeFileSync(join(this.data, 'standby.signal'), '');
+    if (process.getuid?.() === 0) chownSync(join(this.data, 'standby.signal'), NOBODY, NOBODY);
   }
 
   configure(settings: Readonly<Record<string, string>>): void {

@@ -28,6 +28,7 @@ describe('safekeeper', () => {
     ["START_REPLICATION PHYSICAL 0/10 (term='7')", { kind: 'start-replication', startLsn: 16, term: 7 }],
     ['IDENTIFY_SYSTEM', { kind: 'identify-system' }],
     ['TIMELINE_STATUS', { kind: 'timeline-status' }],
+    ['SHOW data_directory_mode', { kind: 'show', name: 'data_directory_mode' }],
     ["set datestyle to 'ISO'", { kind: 'set' }],
     ['SET DateStyle TO ISO', { kind: 'set' }],
   ])('%s', (text, command) => expect(parseSafekeeperCommand(text)).toEqual(command));

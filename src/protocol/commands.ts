@@ -3,6 +3,7 @@
 //   safekeeper   START_WAL_PUSH [(proto_version 'N', allow_timeline_creation 'true'|'false')]
 //                START_REPLICATION [SLOT x] [PHYSICAL] X/X [TIMELINE n] [(term='N')]
 //                IDENTIFY_SYSTEM | TIMELINE_STATUS                       upper case, matched by their beginning
+//                SHOW wal_segment_size | SHOW data_directory_mode        asked by Postgres's own tools
 //   pageserver   pagestream_v2|pagestream_v3 TENANT TIMELINE
 //                basebackup TENANT TIMELINE [LSN|latest] [--gzip] [--replica]
 //                fullbackup TENANT TIMELINE [LSN [PREV_LSN]]
@@ -35,6 +36,7 @@ export type SafekeeperCommand =
   | { readonly kind: 'start-replication'; readonly startLsn: Lsn; readonly term: Term | undefined }
   | { readonly kind: 'identify-system' }
   | { readonly kind: 'timeline-status' }
+  | { readonly kind: 'show'; readonly name: string }
   | { readonly kind: 'set' };
 
 const invalid = (message: string, hint?: string): Fault =>
@@ -45,6 +47,8 @@ export function parseSafekeeperCommand(text: string): SafekeeperCommand {
   if (text.startsWith('START_REPLICATION')) return parseStartReplication(text);
   if (text.startsWith('IDENTIFY_SYSTEM')) return { kind: 'identify-system' };
   if (text.startsWith('TIMELINE_STATUS')) return { kind: 'timeline-status' };
+  const show = /^SHOW\s+(\w+)/i.exec(text);
+  if (show) return { kind: 'show', name: show[1]!.toLowerCase() };
   if (/^set\s/i.test(text)) return { kind: 'set' };
   throw invalid(`unsupported command: ${shorten(text)}`, 'A safekeeper takes replication commands only.');
 }

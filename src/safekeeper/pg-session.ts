@@ -73,6 +73,8 @@ export class PgSession implements PqHandler {
           return await this.identifySystem(key, pq);
         case 'timeline-status':
           return await this.timelineStatus(key, pq);
+        case 'show':
+          return await this.show(key, command.name, pq);
         case 'start-wal-push': {
           const { protoVersion, allowTimelineCreation } = command;
           return await receiveWal(pq, { key, protoVersion, allowTimelineCreation }, this.deps);
@@ -133,6 +135,20 @@ export class PgSession implements PqHandler {
         ...rows,
         commandComplete('TIMELINE_STATUS'),
       ]),
+    );
+  }
+
+  /** What pg_receivewal and its kin ask before they begin. */
+  private async show(key: TimelineKey, name: string, pq: PqConnection): Promise<void> {
+    const { walSegSize } = this.deps.timelines.get(key).status().control.server;
+    const known: Readonly<Record<string, string>> = {
+      wal_segment_size: `${walSegSize / (1024 * 1024)}MB`,
+      data_directory_mode: '0700',
+    };
+    const value = known[name];
+    if (value === undefined) throw new Fault('command-unknown', `a safekeeper has no setting ${name}`);
+    await pq.send(
+      concatBytes([rowDescription([textColumn(name)]), dataRow([value]), commandComplete('SHOW')]),
     );
   }
 
