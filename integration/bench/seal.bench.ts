@@ -1,0 +1,342 @@
+// What sealing costs: the same code with AES-256-GCM and with a cipher that does nothing (which exists here alone),
+// taking turns on the same disk, beside the disk on its own. Then the numbers that are not measured but follow:
+// how far each key is from the limits of its nonces, and the bound on revocation.
+
+import {
+  closeSync,
+  fdatasync,
+  fdatasyncSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  write,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hostDisk } from '../../src/host/disk.ts';
+import { hostRandom } from '../../src/host/random.ts';
+import { layerTail, SectionBuilder } from '../../src/pageserver/layers/layer-builder.ts';
+import { LayerFile } from '../../src/pageserver/layers/layer-file.ts';
+import { describeLayer, type LayerIdentity } from '../../src/pageserver/layers/layer-name.ts';
+import { type Aead, aes256gcm, TAG_BYTES } from '../../src/seal/aead.ts';
+import { openVault } from '../../src/seal/disk-vault.ts';
+import { KEK_WRAPS_MAX } from '../../src/seal/envelope.ts';
+import { boundMs, KEY_TIMES } from '../../src/seal/key-state.ts';
+import { CHUNK_BYTES, CHUNKS_MAX } from '../../src/seal/sealed-file.ts';
+import { FRAME_PLAIN_MAX, FRAMES_PER_STRETCH_MAX } from '../../src/seal/sealed-log.ts';
+import type { Vault } from '../../src/seal/vault.ts';
+import { SimFileKeys } from '../sim/file-keys.ts';
+import { SimRandom } from '../sim/random.ts';
+import { type Bench, distribution, type Figure } from './harness.ts';
+
+const TENANT = '11'.repeat(16);
+const MIB = 1024 * 1024;
+const SEGMENT_BYTES = 16 * MIB;
+const LAYER_BYTES = 128 * MIB;
+
+/** Moves bytes and proves nothing. Sealing must copy, because its caller reuses the buffer; opening need not. */
+const NULL_CIPHER: Aead = {
+  seal(_key, _nonce, _aad, pieces, out) {
+    for (const piece of pieces) out.push(piece.slice());
+    out.push(new Uint8Array(TAG_BYTES));
+  },
+  open: (_key, _nonce, _aad, sealed) => sealed.subarray(0, sealed.length - TAG_BYTES),
+};
+
+const microseconds = (samples: readonly number[], q: 'p50' | 'p99'): number => distribution(samples)[q];
+const percent = (sealed: number, plain: number): number => 100 * (sealed / plain - 1);
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) * 1000;
+}
+
+function vaultOf(root: string, directory: string, aead: Aead): Vault {
+  const keys = new SimFileKeys(TENANT, hostRandom);
+  return openVault({
+    disk: hostDisk(root),
+    directory,
+    scope: { tenant: TENANT },
+    keys,
+    random: hostRandom,
+    aead,
+  });
+}
+
+/** Write and fdatasync as a program without any of this would: two trips through the thread pool. */
+function bareAppend(fd: number, bytes: Uint8Array, at: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    write(fd, bytes, 0, bytes.length, at, error => {
+      if (error) reject(error);
+      else fdatasync(fd, failed => (failed ? reject(failed) : resolve()));
+    });
+  });
+}
+
+async function appendFigures(root: string, bytes: number, rounds: number): Promise<Figure[]> {
+  const piece = hostRandom.bytes(bytes);
+  const kib = `${bytes / 1024} KiB`;
+  const growing = openSync(join(root, 'bare'), 'w+');
+  const filled = openSync(join(root, 'bare-filled'), 'w+');
+  writeSync(filled, new Uint8Array(SEGMENT_BYTES));
+  fdatasyncSync(filled);
+  const logOf = (name: string, aead: Aead, reserve: number) =>
+    vaultOf(root, 'logs', aead).log(`${name}-${bytes}`, { create: true, reserve });
+  const reserve = SEGMENT_BYTES + MIB;
+  const logs = {
+    aes: await logOf('aes', aes256gcm, reserve),
+    null: await logOf('null', NULL_CIPHER, reserve),
+    growing: await logOf('growing', aes256gcm, 0),
+  };
+  const times = { bare: [], filled: [], aes: [], null: [], growing: [] } as Record<string, number[]>;
+  for (let i = 0; i < rounds; i++) {
+    times['bare']!.push(await timed(() => bareAppend(growing, piece, i * bytes)));
+    times['filled']!.push(await timed(() => bareAppend(filled, piece, i * bytes)));
+    for (const [name, log] of Object.entries(logs)) {
+      times[name]!.push(
+        await timed(() => {
+          log.append([piece]);
+          return log.flush();
+        }),
+      );
+    }
+  }
+  closeSync(growing);
+  closeSync(filled);
+  for (const log of Object.values(logs)) await log.close();
+  const p50 = (name: string): number => microseconds(times[name]!, 'p50');
+  return [
+    { name: `append ${kib}, bare write + fdatasync, growing`, value: p50('bare'), unit: 'us p50' },
+    {
+      name: `append ${kib}, bare write + fdatasync, room filled ahead`,
+      value: p50('filled'),
+      unit: 'us p50',
+    },
+    {
+      name: `append ${kib}, sealed, growing`,
+      value: p50('growing'),
+      unit: 'us p50',
+      target: '<= bare + 60 us',
+    },
+    {
+      name: `append ${kib}, sealed, room reserved`,
+      value: p50('aes'),
+      unit: 'us p50',
+      target: '<= bare + 60 us',
+    },
+    {
+      name: `append ${kib}, sealed, room reserved, p99`,
+      value: microseconds(times['aes']!, 'p99'),
+      unit: 'us',
+    },
+    { name: `append ${kib}, null cipher, room reserved`, value: p50('null'), unit: 'us p50' },
+    {
+      name: `append ${kib}, cost of the cipher`,
+      value: percent(p50('aes'), p50('null')),
+      unit: '%',
+      target: '< 5',
+    },
+  ];
+}
+
+/** Pages somewhat like a heap's: a header, items, text that repeats, and some noise. */
+function pagesOf(count: number): Uint8Array[] {
+  const random = new SimRandom(7);
+  return Array.from({ length: count }, () => {
+    const page = new Uint8Array(8192);
+    for (let at = 64; at < 8192; at += 64) {
+      page.set(random.bytes(16), at);
+      page.fill(65 + random.below(20), at + 16, at + 16 + random.below(40));
+    }
+    return page;
+  });
+}
+
+const IDENTITY: LayerIdentity = {
+  kind: 'image',
+  sparse: false,
+  keys: { start: { rel: 1, blk: 0 }, end: { rel: 2, blk: 0 } },
+  lsnStart: 0x1000,
+  lsnEnd: 0x1008,
+  generation: 1,
+};
+
+/** Builds a layer of pages and writes it through a vault, as a flush does. */
+async function writeLayer(vault: Vault, name: string, pages: readonly Uint8Array[]): Promise<number> {
+  const writer = await vault.create(name);
+  const sections = [];
+  let bytes = 0;
+  const perSection = 512;
+  for (let from = 0; from * 8192 < LAYER_BYTES; from += perSection) {
+    const builder = new SectionBuilder();
+    for (let i = 0; i < perSection; i++) {
+      const page = pages[(from + i) % pages.length]!;
+      builder.visit(1, from + i, 0x1000, 0, 0, page, 0, page.length);
+    }
+    const { data, ...section } = builder.finish();
+    for (const piece of data) await writer.write(piece);
+    bytes += section.dataBytes;
+    sections.push(section);
+  }
+  const tail = layerTail(IDENTITY, sections);
+  await writer.write(tail);
+  await writer.finish();
+  return bytes + tail.length;
+}
+
+async function scanLayer(vault: Vault, name: string, bytes: number): Promise<void> {
+  const layer = await LayerFile.open(describeLayer(IDENTITY, 0, bytes), await vault.open(name));
+  const { count } = layer.index;
+  const ahead = 32;
+  for (let from = 0; from < count; from += ahead) {
+    const to = Math.min(count, from + ahead) - 1;
+    const stored = await layer.readStored(from, to);
+    for (let block = from; block <= to; block++) layer.rawOf(block, stored, from);
+  }
+  await layer.close();
+}
+
+async function layerFigures(root: string): Promise<Figure[]> {
+  const pages = pagesOf(512);
+  const vaults = { aes: vaultOf(root, 'aes', aes256gcm), null: vaultOf(root, 'null', NULL_CIPHER) };
+  const writes = { aes: [] as number[], null: [] as number[] };
+  const scans = { aes: [] as number[], null: [] as number[] };
+  for (let round = 0; round < 5; round++) {
+    for (const cipher of round % 2 === 0 ? (['aes', 'null'] as const) : (['null', 'aes'] as const)) {
+      let bytes = 0;
+      writes[cipher].push(
+        await timed(async () => (bytes = await writeLayer(vaults[cipher], 'layer', pages))),
+      );
+      scans[cipher].push(await timed(() => scanLayer(vaults[cipher], 'layer', bytes)));
+    }
+  }
+  const best = (list: readonly number[]): number => Math.min(...list);
+  const rate = (us: number): number => LAYER_BYTES / MIB / (us / 1e6);
+  const note = '128 MiB of pages in zstd blocks, synced';
+  return [
+    { name: 'layer write, sealed', value: rate(best(writes.aes)), unit: 'MiB/s', note },
+    { name: 'layer write, null cipher', value: rate(best(writes.null)), unit: 'MiB/s' },
+    {
+      name: 'layer write, cost of the cipher',
+      value: percent(best(writes.aes), best(writes.null)),
+      unit: '%',
+      target: '< 5',
+    },
+    { name: 'layer read, sealed', value: rate(best(scans.aes)), unit: 'MiB/s', note: 'all blocks, unpacked' },
+    { name: 'layer read, null cipher', value: rate(best(scans.null)), unit: 'MiB/s' },
+    {
+      name: 'layer read, cost of the cipher',
+      value: percent(best(scans.aes), best(scans.null)),
+      unit: '%',
+      target: '< 5',
+    },
+  ];
+}
+
+async function rangeFigures(root: string): Promise<Figure[]> {
+  const random = new SimRandom(1);
+  const figures: Figure[] = [];
+  for (const [what, aead] of [
+    ['sealed', aes256gcm],
+    ['null cipher', NULL_CIPHER],
+  ] as const) {
+    const vault = vaultOf(root, `range-${what}`, aead);
+    const writer = await vault.create('big');
+    const piece = hostRandom.bytes(MIB);
+    const write = await timed(async () => {
+      for (let i = 0; i < LAYER_BYTES / MIB; i++) await writer.write(piece);
+      await writer.finish();
+    });
+    const opening: number[] = [];
+    for (let i = 0; i < 200; i++) opening.push(await timed(async () => (await vault.open('big')).close()));
+    const file = await vault.open('big');
+    const reads: number[] = [];
+    for (let i = 0; i < 5000; i++) {
+      const offset = random.below(LAYER_BYTES / 8192) * 8192;
+      reads.push(await timed(() => file.read(offset, 8192)));
+    }
+    await file.close();
+    const target = { target: '<= 40' };
+    figures.push(
+      {
+        name: `8 KiB out of 128 MiB, ${what}`,
+        value: microseconds(reads, 'p50'),
+        unit: 'us p50',
+        ...(aead === aes256gcm ? target : {}),
+        note: 'read from the page cache, chunk proven',
+      },
+      { name: `8 KiB out of 128 MiB, ${what}, p99`, value: microseconds(reads, 'p99'), unit: 'us' },
+      {
+        name: `open a file, ${what}`,
+        value: microseconds(opening, 'p50'),
+        unit: 'us p50',
+        note: 'header and end proven',
+      },
+      {
+        name: `raw file write, ${what}`,
+        value: LAYER_BYTES / MIB / (write / 1e6),
+        unit: 'MiB/s',
+        note: '128 MiB of noise, synced',
+      },
+    );
+  }
+  return figures;
+}
+
+/** Not measured: what follows from the formats. */
+function limits(): Figure[] {
+  const frames = SEGMENT_BYTES / 8192;
+  return [
+    {
+      name: 'nonces of a file key, used by a 128 MiB layer',
+      value: LAYER_BYTES / CHUNK_BYTES,
+      unit: `of ${CHUNKS_MAX}`,
+      note: 'counter; one key a file',
+    },
+    {
+      name: 'nonces of a log key, used by a 16 MiB segment of 8 KiB flushes',
+      value: frames,
+      unit: `of ${FRAMES_PER_STRETCH_MAX}`,
+      note: 'counter; one key an opening',
+    },
+    {
+      name: 'bytes under one nonce, at most',
+      value: Math.max(CHUNK_BYTES, FRAME_PLAIN_MAX),
+      unit: 'of 2^36 - 32',
+    },
+    {
+      name: 'DEKs under one KEK, at most',
+      value: KEK_WRAPS_MAX,
+      unit: '',
+      note: 'random 96-bit nonces; two meet with p < 2^-32',
+    },
+    {
+      name: 'revocation: a KEK lives after the last use of its CMK',
+      value: KEY_TIMES.lifetimeMs / 1000,
+      unit: 's',
+    },
+    { name: 'revocation: bound, poll + lifetime', value: boundMs(KEY_TIMES) / 1000, unit: 's' },
+  ];
+}
+
+const bench: Bench = {
+  name: 'seal',
+  async run() {
+    const root = mkdtempSync(join(tmpdir(), 'lakebed-seal-bench-'));
+    try {
+      return [
+        ...(await appendFigures(root, 8192, 1500)),
+        ...(await appendFigures(root, 128 * 1024, 120)),
+        ...(await rangeFigures(root)),
+        ...(await layerFigures(root)),
+        ...limits(),
+      ];
+    } finally {
+      rmSync(root, { recursive: true, force: true });
+    }
+  },
+};
+
+export default bench;
