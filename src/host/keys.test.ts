@@ -14,10 +14,18 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GOOGLE_KEY, type StandIn, startAzure, startGoogle, TOKEN } from '../../integration/kms-stand-ins.ts';
 import { type Moto, startMoto } from '../../integration/moto.ts';
+import { SimBlobs } from '../../integration/sim/blobs.ts';
 import { SimKeys } from '../../integration/sim/keys.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
 import type { KeyState, Keys } from '../base/ports.ts';
+import type { AuditLine } from '../seal/audit.ts';
+import { openVault } from '../seal/disk-vault.ts';
+import { KeyCalls } from '../seal/key-calls.ts';
+import { KeyRing } from '../seal/key-ring.ts';
+import { blobKeyStore } from '../seal/key-store.ts';
+import { hostClock } from './clock.ts';
+import { hostDisk } from './disk.ts';
 import { AwsKeys } from './keys-aws.ts';
 import { AzureKeys } from './keys-azure.ts';
 import { crc32c, GoogleKeys } from './keys-google.ts';
@@ -185,6 +193,65 @@ describe.each(Object.keys(SERVICES))('%s', name => {
       });
     }
     if (name.includes('stand-in')) await set('enabled');
+  });
+});
+
+describe('a tenant whose key is in AWS KMS (moto)', () => {
+  test('is served; shut within the bound once the key is disabled; and served again by itself', async t => {
+    const service = await awsService();
+    if (typeof service === 'string') return t.skip(service);
+    const times = { pollMs: 150, lifetimeMs: 1500, requestMs: 1000, retryMs: 50 };
+    const lines: AuditLine[] = [];
+    const calls = new KeyCalls({
+      services: [service.keys],
+      clock: hostClock,
+      audit: { line: line => lines.push(line) },
+      who: 'node-1',
+      requestMs: times.requestMs,
+    });
+    const store = blobKeyStore(new SimBlobs({ random: new SimRandom(1) }));
+    const ring = new KeyRing({
+      store,
+      calls,
+      random: hostRandom,
+      times,
+      defaultCmk: service.id,
+      node: 'node-1',
+    });
+    const tenant = 'ef'.repeat(16);
+    const disk = hostDisk(join(root, 'served'));
+    const keys = ring.attach(tenant);
+    const vault = openVault({ disk, directory: 'v', scope: { tenant }, keys, random: hostRandom });
+    const works = (): Promise<boolean> =>
+      vault.writeFile('f', utf8('x')).then(
+        () => true,
+        error => {
+          expect(error).toMatchObject({ code: 'key-revoked' });
+          return false;
+        },
+      );
+    const becomes = async (wanted: boolean): Promise<void> => {
+      const until = performance.now() + ring.boundMs + times.requestMs;
+      while ((await works()) !== wanted) {
+        expect(performance.now()).toBeLessThan(until);
+        await hostClock.sleep(20);
+      }
+    };
+    await disk.makeDirectory('.');
+    expect(await works()).toBe(true);
+    await service.set('disabled');
+    await becomes(false);
+    expect(ring.status()[0]).toMatchObject({ phase: 'shut', trouble: 'disabled', keksHeld: 0 });
+    await service.set('enabled');
+    await becomes(true);
+    expect(lines.find(line => line.event === 'generate')).toMatchObject({
+      tenant,
+      cmk: `aws:${service.id}`,
+      result: 'ok',
+      requestId: expect.stringMatching(/./),
+    });
+    expect(lines.map(line => line.event)).toEqual(expect.arrayContaining(['unwrap', 'revoke', 'restore']));
+    ring.close();
   });
 });
 

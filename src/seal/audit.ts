@@ -51,6 +51,7 @@ export interface Audit {
 
 /** Lines that wait for the disk; past this many the oldest wait no longer and are counted as lost. */
 const WAITING_MAX = 10_000;
+const NEWLINE = 0x0a;
 
 export class AuditFile implements Audit {
   private readonly disk: Disk;
@@ -93,11 +94,19 @@ export class AuditFile implements Audit {
   }
 
   private async open(): Promise<DiskFile> {
-    const slash = this.path.lastIndexOf('/');
-    if (slash > 0) await this.disk.makeDirectory(this.path.slice(0, slash));
-    this.file = await this.disk.open(this.path, 'create');
-    this.end = await this.file.size();
-    return this.file;
+    const directory = this.path.slice(0, Math.max(0, this.path.lastIndexOf('/')));
+    if (directory !== '') await this.disk.makeDirectory(directory);
+    const file = await this.disk.open(this.path, 'create');
+    await this.disk.syncDirectory(directory);
+    this.end = await file.size();
+    // A line torn by a crash stays a line of its own.
+    const last = await file.read(Math.max(0, this.end - 1), 1);
+    if (this.end > 0 && last[0] !== NEWLINE) {
+      await file.write(this.end, Uint8Array.of(NEWLINE));
+      this.end++;
+    }
+    this.file = file;
+    return file;
   }
 
   /** Resolves when every line so far is on the disk, or was given up. */
