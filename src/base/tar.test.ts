@@ -62,6 +62,20 @@ test('tar(1) reads what we write', async () => {
   );
 });
 
+test('a large entry comes in pieces', async () => {
+  const body = Uint8Array.from({ length: 2500 }, (_, i) => i);
+  const archive = concatBytes([tarHeader('f', 2500), body, tarPadding(2500), tarHeader('g', 0), tarEnd()]);
+  const entries = [];
+  for await (const e of readTar(pieces(archive, 700), () => true, 1000)) entries.push(e);
+  expect(entries.map(e => [e.name, e.offset, e.size, e.bytes.length])).toEqual([
+    ['f', 0, 2500, 1000],
+    ['f', 1000, 2500, 1000],
+    ['f', 2000, 2500, 500],
+    ['g', 0, 0, 0],
+  ]);
+  expect(concatBytes(entries.map(e => e.bytes))).toEqual(body);
+});
+
 test('a cut or foreign archive is refused', async () => {
   const archive = concatBytes([tarHeader('f', 1000), new Uint8Array(400)]);
   await expect(collect(archive)).rejects.toThrow('cut short');

@@ -18,8 +18,11 @@ const TYPE_DIRECTORY = '5';
 export interface TarEntry {
   readonly name: string;
   readonly isDirectory: boolean;
-  /** The contents; empty for directories and for what `want` refused. */
+  /** The contents, or the next piece of them; empty for directories and for what `want` refused. */
   readonly bytes: Uint8Array;
+  /** Where the piece lies in the contents, and how long they are. */
+  readonly offset: number;
+  readonly size: number;
 }
 
 /** Chunks of any size in, exact pieces out. */
@@ -69,10 +72,14 @@ class Intake {
   }
 }
 
-/** The entries of an archive in their order; contents only of those that `want` accepts. */
+/**
+ * The entries of an archive in their order; contents only of those that `want` accepts. An entry larger than
+ * `pieceBytesMax` comes as several, one for each piece.
+ */
 export async function* readTar(
   chunks: AsyncIterable<Uint8Array>,
   want: (name: string, size: number) => boolean = () => true,
+  pieceBytesMax = Infinity,
 ): AsyncIterable<TarEntry> {
   const intake = new Intake(chunks);
   let longName: string | undefined;
@@ -95,16 +102,18 @@ export async function* readTar(
     longName = undefined;
     pax = undefined;
     const isFile = type === TYPE_FILE || type === '\0' || type === '7';
-    let bytes = new Uint8Array(0);
-    if (isFile && want(name, size)) {
-      if (size > 0 && (await intake.take(size, (bytes = new Uint8Array(size)))) === undefined) {
-        throw new Fault('bytes-short', `tar archive cut short in ${name}`);
-      }
-      await intake.skip(padded - size);
-    } else {
+    const isDirectory = type === TYPE_DIRECTORY;
+    if (!isFile || size === 0 || !want(name, size)) {
       await intake.skip(padded);
+      if (isFile || isDirectory) yield { name, isDirectory, bytes: new Uint8Array(0), offset: 0, size };
+      continue;
     }
-    if (isFile || type === TYPE_DIRECTORY) yield { name, isDirectory: type === TYPE_DIRECTORY, bytes };
+    for (let offset = 0; offset < size; offset += pieceBytesMax) {
+      const bytes = await intake.take(Math.min(size - offset, pieceBytesMax));
+      if (bytes === undefined) throw new Fault('bytes-short', `tar archive cut short in ${name}`);
+      yield { name, isDirectory, bytes, offset, size };
+    }
+    await intake.skip(padded - size);
   }
 }
 
