@@ -129,8 +129,13 @@ export function settled(state: AcceptorState, effect: Effect): AcceptorState {
       return { ...state, wal: { ...wal, writeLsn: (effect.at + effect.bytes.length) as Lsn } };
     case 'flush':
       return { ...state, wal: { ...wal, flushLsn: wal.recordLsn } };
-    case 'truncate':
-      return { ...state, wal: { writeLsn: effect.to, recordLsn: effect.to, flushLsn: effect.to } };
+    case 'truncate': {
+      // Where an empty log begins is told by the control record, which comes next.
+      const empty = wal.writeLsn === INVALID_LSN;
+      return empty
+        ? state
+        : { ...state, wal: { writeLsn: effect.to, recordLsn: effect.to, flushLsn: effect.to } };
+    }
     case 'persist':
       return { ...state, control: effect.control, memory: memoryOf(effect.control) };
     case 'reply':

@@ -59,7 +59,7 @@ export function step(state: AcceptorState, input: Input): Step {
     case 'written':
       return onWritten(state, input.recordLsn);
     case 'flush':
-      return finish(closeBatch(state, []), []);
+      return onFlush(state);
     case 'peer':
       return onPeer(state, input.info);
     case 'term-bump':
@@ -288,8 +288,12 @@ function checkAppend(state: AcceptorState, request: AppendRequest): void {
   if (endLsn - beginLsn !== wal.length) refuse(`${wal.length} bytes do not end at ${formatLsn(endLsn)}`);
   if (wal.length > APPEND_BYTES_MAX) refuse(`${wal.length} bytes, at most ${APPEND_BYTES_MAX}`);
   if (commitLsn % 8 !== 0) refuse(`commit ${formatLsn(commitLsn)} is no record boundary`);
-  // Voted is not elected: until Elected came by on this start, our log may still hold another term's end.
-  if (state.pendingTruncation) refuse('no elected message since the start or since WAL was refused');
+  // Voted is not elected: before the elected message of this very term our log may hold another term's end, and
+  // our history would name these bytes by another term.
+  const { termHistory } = state.control;
+  if (termHistory[termHistory.length - 1]?.term !== request.term)
+    refuse(`no election of term ${request.term} here`);
+  if (state.pendingTruncation) refuse('no elected message since the start, or since a step failed');
   // No gaps and no overwrites. Rewriting is met in practice: a proposer reconnects and writes on while packets
   // of its former connection still arrive.
   if (beginLsn !== state.wal.writeLsn) refuse(`WAL is written up to ${formatLsn(state.wal.writeLsn)}`);
@@ -300,6 +304,11 @@ function onWritten(state: AcceptorState, recordLsn: Lsn): Step {
   assert(recordLsn >= wal.recordLsn, `record boundary went back from ${formatLsn(wal.recordLsn)}`);
   assert(recordLsn <= wal.writeLsn, `record boundary ${formatLsn(recordLsn)} is past what is written`);
   return { state: { ...state, wal: { ...wal, recordLsn } }, effects: [] };
+}
+
+function onFlush(state: AcceptorState): Step {
+  const effects: Effect[] = [];
+  return finish(closeBatch(state, effects), effects);
 }
 
 /** Sync what is written, take over the commit position told with it, and answer the batch. */
@@ -395,6 +404,7 @@ function onMembership(state: AcceptorState, from: Caller, to: MembershipConfigur
     previous,
     current: next.control.membership,
     switched,
+    term: next.control.term,
     lastLogTerm: lastLogTermOf(next),
     flushLsn: flushLsnOf(next),
   };

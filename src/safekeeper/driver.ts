@@ -9,8 +9,9 @@
 //
 // WHEN AN EFFECT FAILS nothing after it happened, and the state is what the effects before it made (`settled`):
 //   refused bytes       (the decoder says they are no WAL) that message's caller is told; the log is as it was
-//   no room, no key     a Fault that may pass, of a flush, a persist or a new segment: everybody who waited is told;
-//                       bytes not synced stay in memory and go out with the next flush
+//   no room, no key     a Fault that may pass: everybody who waited is told; bytes not synced stay in memory and go
+//                       out with the next flush. From a truncation on, what the disk holds is read anew before
+//                       anything else is done
 //   anything else       poison: nothing is taken any more until the timeline is loaded again. Above all a failed
 //                       sync is never tried again, because the next one could succeed and mean nothing
 //
@@ -23,6 +24,7 @@ import { step } from './acceptor.ts';
 import {
   type AcceptorState,
   type Answer,
+  acceptorFrom,
   afterSetback,
   type Caller,
   type Effect,
@@ -32,6 +34,7 @@ import {
 } from './acceptor-state.ts';
 import { AUDIT, type Audit } from './audit.ts';
 import type { ControlFile } from './control-file.ts';
+import type { ControlState } from './control-state.ts';
 import { isBadWal } from './wal-scan.ts';
 import type { WalStore } from './wal-store.ts';
 import { Watch } from './watch.ts';
@@ -53,6 +56,8 @@ export interface DriverOptions {
   readonly control: ControlFile;
   readonly store: WalStore;
   readonly state: AcceptorState;
+  /** The WAL as the disk has it. */
+  readonly reopen: (control: ControlState) => Promise<WalStore>;
   /** Fills in what an answer says besides consensus. */
   readonly complete: (answer: Answer) => Answer;
   readonly onEnd: (reason: Fault) => void;
@@ -91,6 +96,8 @@ export class AcceptorDriver {
   private readonly queue: Job[] = [];
   private running = false;
   private batchBytes = 0;
+  /** A truncation was not finished: the disk knows more than we do. */
+  private stale = false;
   private readonly callers = new Map<number, Waiting>();
   private nextRequest = 1;
 
@@ -149,6 +156,7 @@ export class AcceptorDriver {
       const job = full ? undefined : this.queue.shift();
       if (job === undefined && this.state.batch.length === 0) break;
       try {
+        if (this.stale) await this.readAnew();
         if (job === undefined) await this.advance({ on: 'flush' });
         else if (job.kind === 'task') await job.run();
         else await this.advance(job.input, job.bytes);
@@ -172,11 +180,13 @@ export class AcceptorDriver {
     this.options.rules.audit.step(before, input, next);
     this.batchBytes += bytes;
     let recordLsn: Lsn | undefined;
+    let cutting = false;
     for (const effect of next.effects) {
+      cutting ||= effect.do === 'truncate';
       try {
         recordLsn = (await this.carryOut(effect)) ?? recordLsn;
       } catch (error) {
-        throw new EffectFailed(effect, error);
+        throw new EffectFailed(effect, error, cutting);
       }
       this.state = settled(this.state, effect);
     }
@@ -223,8 +233,9 @@ export class AcceptorDriver {
   /** Something failed: what may pass is told to those who wait, anything else ends the timeline. */
   private setback(error: unknown): void {
     if (!(error instanceof EffectFailed)) {
-      // A step that refused: a Fault, and nothing happened. A broken promise ends the timeline.
-      if (!isFault(error)) this.poison(error);
+      // A step that refused: a Fault, and nothing happened. A broken promise ends the timeline; so does a disk
+      // that cannot be read anew.
+      if (!isFault(error) || (this.stale && !mayPass(error))) this.poison(error);
       return;
     }
     const { effect, cause } = error;
@@ -232,11 +243,11 @@ export class AcceptorDriver {
       this.state = this.options.rules.step(this.state, { on: 'write-refused' }).state;
       return;
     }
-    const mayPass = isFault(cause) && (cause.kind === 'unavailable' || cause.kind === 'denied');
-    if (!mayPass || effect.do === 'truncate') {
+    if (!mayPass(cause)) {
       this.poison(cause);
       return;
     }
+    this.stale ||= error.cutting;
     this.log.warn('a step was not carried out', { effect: effect.do, error: cause.message });
     const { batch } = this.state;
     this.state = afterSetback(this.state);
@@ -244,6 +255,16 @@ export class AcceptorDriver {
       this.callers.get(caller.request)?.reject(cause);
       this.callers.delete(caller.request);
     }
+  }
+
+  /** As after a start, but for what memory still knows. */
+  private async readAnew(): Promise<void> {
+    const control = this.control.state;
+    await this.store.close();
+    this.store = await this.options.reopen(control);
+    const fresh = acceptorFrom(this.state.nodeId, control, this.store.recordLsn);
+    this.state = { ...fresh, memory: this.state.memory };
+    this.stale = false;
   }
 
   private poison(cause: unknown): void {
@@ -278,8 +299,15 @@ export class AcceptorDriver {
 class EffectFailed extends Error {
   override readonly name = 'EffectFailed';
   readonly effect: Effect;
-  constructor(effect: Effect, cause: unknown) {
+  /** It was a truncation, or came after one. */
+  readonly cutting: boolean;
+  constructor(effect: Effect, cause: unknown, cutting: boolean) {
     super(`${effect.do}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
     this.effect = effect;
+    this.cutting = cutting;
   }
 }
+
+/** The same may succeed later: no room on the disk now, no key. */
+const mayPass = (error: unknown): error is Fault =>
+  isFault(error) && (error.kind === 'unavailable' || error.kind === 'denied');

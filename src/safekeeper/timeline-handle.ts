@@ -69,6 +69,8 @@ export interface MembershipSwitch {
   readonly current: MembershipConfiguration;
   /** False: the generation was not higher, nothing was done. */
   readonly switched: boolean;
+  /** Voted for up to here. The new members' terms must be raised to the highest of the old ones': see rfc 035. */
+  readonly term: Term;
   readonly lastLogTerm: Term;
   readonly flushLsn: Lsn;
 }

@@ -93,6 +93,7 @@ export class Timeline implements TimelineHandle {
       control,
       store,
       state: acceptorFrom(deps.nodeId, control.state, end),
+      reopen: control => openStore(vault, control),
       complete: answer => this.complete(answer),
       onEnd: reason => {
         for (const session of this.sessions.values()) session.end(reason);

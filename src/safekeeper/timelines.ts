@@ -1,17 +1,18 @@
 // All timelines of a safekeeper, by tenant and timeline: found on the disk at the start, made, deleted.
 //
 //   <tenant>/<timeline>/safekeeper.control, segments    a timeline; it is there or not, never half
-//   tmp/<tenant>_<timeline>_<random>_temptli/           one being made; wiped at the start
+//   tmp/<tenant>_<timeline>_<random>_temptli/           one being made or deleted; wiped at the start
 //
-// A timeline is made aside, whole and durable, then renamed into place and the directories synced. One that
-// cannot be read is kept as it is and remembered with its Fault: it can neither be used nor made anew, only
-// deleted; all others are served.
+// A timeline is made aside, whole and durable, then renamed into place and the directories synced; it is deleted
+// the other way round. So after a crash it is there whole or not at all. One that cannot be read is kept as it is and remembered with its Fault: it can neither be used nor made anew, only
+// deleted; all others are served. If the Fault is of a kind that passes (no key for now), loading is tried again.
 //
 // A deleted timeline leaves a tombstone (in memory, for a day): a compute that still runs must not make it again.
 // One left by an exclusion carries a generation, and gives way to a higher one: the node may become a member again.
 //
 // Answers to GlobalTimelines of safekeeper/src/timelines_global_map.rs.
 
+import { toHex } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
 import { type TenantId, type TimelineId, tenantId, timelineId } from '../base/ids.ts';
 import { INVALID_LSN } from '../base/lsn.ts';
@@ -73,11 +74,17 @@ export class Timelines {
     return all;
   }
 
+  /**
+   * What an earlier process renamed and did not live to sync is seen here and could still be gone after a crash of
+   * the machine: every directory is synced before anything in it is believed.
+   */
   private async findKeys(): Promise<TimelineKey[]> {
     const { disk } = this.deps;
     const keys: TimelineKey[] = [];
+    await disk.syncDirectory('');
     for (const tenant of await disk.list('')) {
       if (!isId(tenant)) continue;
+      await disk.syncDirectory(tenant);
       for (const timeline of await disk.list(tenant)) {
         if (isId(timeline)) keys.push({ tenantId: tenantId(tenant), timelineId: timelineId(timeline) });
       }
@@ -104,6 +111,7 @@ export class Timelines {
   private async open(key: TimelineKey): Promise<Timeline> {
     const vault = await this.deps.vault(nameOf(key), scopeOf(key));
     await vault.sweep();
+    await this.deps.disk.syncDirectory(nameOf(key));
     return Timeline.load(this.deps, vault);
   }
 
@@ -181,8 +189,7 @@ export class Timelines {
   }
 
   private async fillAside(key: TimelineKey, fill: (vault: Vault) => Promise<void>): Promise<string> {
-    const suffix = [...this.deps.random.bytes(4)].map(byte => byte.toString(16).padStart(2, '0')).join('');
-    const directory = `${TMP}/${key.tenantId}_${key.timelineId}_${suffix}_temptli`;
+    const directory = this.temporaryFor(key);
     try {
       await fill(await this.deps.vault(directory, scopeOf(key)));
       return directory;
@@ -191,6 +198,10 @@ export class Timelines {
       await this.deps.disk.removeTree(directory).catch(() => {});
       throw error;
     }
+  }
+
+  private temporaryFor(key: TimelineKey): string {
+    return `${TMP}/${key.tenantId}_${key.timelineId}_${toHex(this.deps.random.bytes(4))}_temptli`;
   }
 
   private async moveIntoPlace(key: TimelineKey, temporary: string): Promise<void> {
@@ -249,13 +260,21 @@ export class Timelines {
     if (entry?.kind === 'live') await entry.timeline.close();
     await removeRemote?.();
     const dirExisted = (await disk.stat(name)) !== undefined;
-    if (dirExisted) {
-      await disk.removeTree(name);
-      await disk.syncDirectory(key.tenantId);
-    }
+    if (dirExisted) await this.removeDirectory(key);
     this.entries.delete(name);
     this.tombstones.set(name, { madeMs: this.deps.clock.now(), generation });
     return { dirExisted };
+  }
+
+  private async removeDirectory(key: TimelineKey): Promise<void> {
+    const { disk } = this.deps;
+    const temporary = this.temporaryFor(key);
+    await disk.makeDirectory(TMP);
+    await disk.syncDirectory('');
+    await disk.rename(nameOf(key), temporary);
+    await disk.syncDirectory(TMP);
+    await disk.syncDirectory(key.tenantId);
+    await disk.removeTree(temporary);
   }
 
   /** Every timeline of a tenant. No new one can be made while this goes on, nor after. */
@@ -286,6 +305,9 @@ export class Timelines {
     }
     for (const [tenant, madeMs] of this.tenantTombstones) {
       if (now - madeMs >= TOMBSTONE_MS) this.tenantTombstones.delete(tenant);
+    }
+    for (const { key, fault } of this.damaged()) {
+      if (fault.kind === 'unavailable' || fault.kind === 'denied') await this.loadOne(key);
     }
     for (const timeline of this.all()) {
       await timeline.tick().catch((error: unknown) => {
