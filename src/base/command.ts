@@ -2,7 +2,7 @@
 // does. main.ts turns the table of verbs into a command line; a verb itself sees only the World it is handed,
 // so a test can run it with a world of its own.
 
-import type { Clock, Disk, Net, Random } from './ports.ts';
+import type { Blobs, Clock, Disk, Keys, Net, Random } from './ports.ts';
 
 export interface ArgumentSpec {
   readonly name: string;
@@ -81,6 +81,10 @@ export interface World {
   readonly terminal: Terminal;
   /** The file system below a directory (relative to the working directory, or absolute). */
   disk(root: string): Disk;
+  /** An object store by its location: a directory, or `s3://BUCKET/PREFIX?region=R&endpoint=URL`. */
+  blobs(location: string): Promise<Blobs>;
+  /** Drivers of every kind of key service; keys kept in files lie in that directory. */
+  keyServices(localDirectory: string): readonly Keys[];
   /** A file's bytes as a stream, unpacked if its name ends in .zst, .gz or .tgz. */
   readUnpacked(path: string): AsyncIterable<Uint8Array>;
   environment(name: string): string | undefined;

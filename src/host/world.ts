@@ -4,6 +4,8 @@ import type { World } from '../base/command.ts';
 import { hostClock } from './clock.ts';
 import { hostDisk } from './disk.ts';
 import { hostNet } from './net.ts';
+import { openBlobs } from './open-blobs.ts';
+import { hostKeys } from './open-keys.ts';
 import { hostRandom } from './random.ts';
 import { hostTerminal } from './terminal.ts';
 import { readUnpacked } from './unpack.ts';
@@ -23,6 +25,8 @@ export function hostWorld(): World {
     net: hostNet(),
     terminal: hostTerminal(),
     disk: hostDisk,
+    blobs: openBlobs,
+    keyServices: hostKeys,
     readUnpacked,
     environment: name => (name === 'PWD' ? process.cwd() : process.env[name]),
     signal: interrupted.signal,

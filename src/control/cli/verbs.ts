@@ -1,7 +1,8 @@
 // Every verb of the command line, in the order of the help.
 
 import type { Verb } from '../../base/command.ts';
+import { keyVerbs } from './keys.ts';
 import { walDump } from './wal-dump.ts';
 import { walVerify } from './wal-verify.ts';
 
-export const verbs: readonly Verb[] = [walDump, walVerify];
+export const verbs: readonly Verb[] = [walDump, walVerify, ...keyVerbs];

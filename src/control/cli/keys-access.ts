@@ -1,0 +1,106 @@
+// What the `keys` verbs work on: the key store of a deployment, the key services, and the audit, opened from the
+// options and the environment; and the sealed objects of a tenant.
+//
+//   --store LOCATION     LAKEBED_STORE          .lakebed/store              where objects and key documents are
+//   --local-keys DIR     LAKEBED_LOCAL_KEYS     .lakebed/keys               keys kept in files (kind local)
+//   --audit FILE         LAKEBED_AUDIT          .lakebed/audit/keys.jsonl   one line per use of a key
+//
+// The verbs change documents and bags in the store; running services see it when they next ask (within a poll).
+
+import { type OptionSpec, textOption, type VerbInput, type World } from '../../base/command.ts';
+import { Fault } from '../../base/fault.ts';
+import { type TenantId, tenantId } from '../../base/ids.ts';
+import type { Blobs } from '../../base/ports.ts';
+import { AuditFile } from '../../seal/audit.ts';
+import { KeyAdmin } from '../../seal/key-admin.ts';
+import { KeyCalls } from '../../seal/key-calls.ts';
+import { KEY_TIMES } from '../../seal/key-state.ts';
+import { blobKeyStore } from '../../seal/key-store.ts';
+import { filesInBlobs, type SealedFiles } from '../../seal/rewrap.ts';
+import { TenantKeys } from '../../seal/tenant-keys.ts';
+
+export const ACCESS_OPTIONS: readonly OptionSpec[] = [
+  {
+    flags: '--store LOCATION',
+    help: 'where objects and key documents are (LAKEBED_STORE, else .lakebed/store)',
+  },
+  { flags: '--local-keys DIR', help: 'keys kept in files (LAKEBED_LOCAL_KEYS, else .lakebed/keys)' },
+  { flags: '--audit FILE', help: 'the audit (LAKEBED_AUDIT, else .lakebed/audit/keys.jsonl)' },
+  { flags: '--json', help: 'the result as JSON' },
+];
+
+export interface Access {
+  readonly admin: KeyAdmin;
+  readonly blobs: Blobs;
+  /** Resolves when the audit is on the disk. */
+  drained(): Promise<void>;
+}
+
+function setting(
+  input: VerbInput,
+  world: World,
+  option: string,
+  variable: string,
+  otherwise: string,
+): string {
+  return textOption(input, option) ?? world.environment(variable) ?? otherwise;
+}
+
+export async function openAccess(input: VerbInput, world: World): Promise<Access> {
+  const blobs = await world.blobs(setting(input, world, 'store', 'LAKEBED_STORE', '.lakebed/store'));
+  const localKeys = setting(input, world, 'localKeys', 'LAKEBED_LOCAL_KEYS', '.lakebed/keys');
+  const path = setting(input, world, 'audit', 'LAKEBED_AUDIT', '.lakebed/audit/keys.jsonl');
+  const slash = path.lastIndexOf('/');
+  const directory = slash < 0 ? '.' : path.slice(0, Math.max(1, slash));
+  const auditDisk = world.disk(directory);
+  await auditDisk.makeDirectory('.');
+  const audit = new AuditFile(auditDisk, path.slice(slash + 1), error => {
+    world.terminal.note(`lakebed: the audit ${path} could not be written: ${(error as Error).message}\n`);
+  });
+  const who = `cli:${world.environment('SUDO_USER') ?? world.environment('USER') ?? 'unknown'}`;
+  const { clock } = world;
+  const services = world.keyServices(localKeys);
+  const calls = new KeyCalls({ services, clock, audit, who, requestMs: KEY_TIMES.requestMs });
+  const admin = new KeyAdmin({ store: blobKeyStore(blobs), calls });
+  return { admin, blobs, drained: () => audit.drained() };
+}
+
+/** The tenants named, or all that have keys in the store. */
+export async function tenantsOf(access: Access, input: VerbInput): Promise<TenantId[]> {
+  if (input.args.length > 0) return input.args.map(tenantId);
+  return (await access.admin.store.tenants()).map(tenantId);
+}
+
+export function oneTenant(input: VerbInput): TenantId {
+  const [name] = input.args;
+  if (name === undefined) {
+    throw new Fault('config-invalid', 'no tenant was named', { hint: 'lakebed keys status lists them.' });
+  }
+  return tenantId(name);
+}
+
+/** A tenant's keys for this command: no service, so no holder in the store. */
+export function keysFor(access: Access, world: World, tenant: TenantId): TenantKeys {
+  const { admin } = access;
+  return new TenantKeys({
+    tenant,
+    calls: admin.calls,
+    store: admin.store,
+    random: world.random,
+    times: KEY_TIMES,
+    load: () => admin.load(tenant),
+    told: () => undefined,
+  });
+}
+
+/** WAL segments lie under the tenant's id, layers and indexes under `tenants/`, its shards' beside. */
+export function objectsOf(blobs: Blobs, tenant: TenantId): SealedFiles {
+  const parts = [`${tenant}/`, `tenants/${tenant}`].map(prefix => filesInBlobs(blobs, prefix, 'objects'));
+  return {
+    domain: 'objects',
+    async *names(after) {
+      for (const part of parts) yield* part.names(after);
+    },
+    head: name => parts[0]!.head(name),
+  };
+}
