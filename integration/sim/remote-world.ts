@@ -20,6 +20,7 @@ import { newIndex } from '../../src/pageserver/remote/index-part.ts';
 import { newCacheCounters } from '../../src/pageserver/remote/layer-cache.ts';
 import { timelineDirectory } from '../../src/pageserver/remote/paths.ts';
 import { type RemoteDeps, RemoteTimeline } from '../../src/pageserver/remote/remote-timeline.ts';
+import { retrying } from '../../src/pageserver/remote/retry.ts';
 import { MAY_ALL, type Permissions } from '../../src/pageserver/remote/upload-queue.ts';
 import { newUploadCounters } from '../../src/pageserver/remote/uploader.ts';
 import { Validator } from '../../src/pageserver/remote/validator.ts';
@@ -27,7 +28,7 @@ import { openVault } from '../../src/seal/disk-vault.ts';
 import type { Vault } from '../../src/seal/vault.ts';
 import { SimBlobs } from './blobs.ts';
 import { SimClock } from './clock.ts';
-import { SimDisk } from './disk.ts';
+import { SimDisk, SimStopped } from './disk.ts';
 import { SimFileKeys } from './file-keys.ts';
 import { SimRandom } from './random.ts';
 
@@ -82,6 +83,56 @@ export class LateBlobs implements Blobs {
   }
   copy(from: string, to: string): Promise<void> {
     return this.blobs.copy(from, to);
+  }
+}
+
+/** The object store as one process reaches it, until the process dies in the middle of a call. */
+export class MortalBlobs implements Blobs {
+  /** Calls made. */
+  calls = 0;
+  /** The call in which it dies, and whether the store did it all the same. */
+  diesAt = Infinity;
+  happened = false;
+  private readonly blobs: Blobs;
+
+  constructor(blobs: Blobs) {
+    this.blobs = blobs;
+  }
+
+  get isDead(): boolean {
+    return this.calls >= this.diesAt;
+  }
+
+  private async call<T>(work: () => Promise<T>): Promise<T> {
+    if (this.isDead) throw new SimStopped('the process is dead');
+    this.calls++;
+    if (!this.isDead) {
+      const answer = await work();
+      if (this.isDead) throw new SimStopped('the process died meanwhile');
+      return answer;
+    }
+    if (this.happened) await work().catch(() => undefined);
+    throw new SimStopped('the process died in this call');
+  }
+
+  put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void> {
+    return this.call(() => this.blobs.put(key, bytes, options));
+  }
+  get(key: string, range?: { offset: number; length: number }): Promise<Uint8Array> {
+    return this.call(() => this.blobs.get(key, range));
+  }
+  head(key: string): ReturnType<Blobs['head']> {
+    return this.call(() => this.blobs.head(key));
+  }
+  async *list(prefix: string): ReturnType<Blobs['list']> {
+    await this.call(async () => undefined);
+    yield* this.blobs.list(prefix);
+  }
+  remove(keys: readonly string[]): Promise<void> {
+    return this.call(() => this.blobs.remove(keys));
+  }
+  copy(from: string, to: string): Promise<void> {
+    return this.call(() => this.blobs.copy(from, to));
   }
 }
 
@@ -142,7 +193,10 @@ export class RemoteMachine {
   readonly disk: SimDisk;
   readonly deps: RemoteDeps;
   readonly vault: Vault;
+  readonly blobs: MortalBlobs;
   remote!: RemoteTimeline;
+  /** Every state that was handed over, by its end: the names of its layers. */
+  readonly states: { readonly lsn: number; readonly layers: readonly string[] }[] = [];
   layers: LayerDesc[] = [];
   lsn = 8;
   /** What safekeepers were told. */
@@ -153,7 +207,9 @@ export class RemoteMachine {
   constructor(world: RemoteWorld, disk: SimDisk) {
     this.world = world;
     this.disk = disk;
-    const { clock, blobs } = world;
+    const { clock } = world;
+    const blobs = new MortalBlobs(world.blobs);
+    this.blobs = blobs;
     const random = world.random.split(`machine ${world.machineCount++}`);
     const validator = new Validator({
       clock,
@@ -171,7 +227,7 @@ export class RemoteMachine {
       downloads: new Semaphore(4),
       uploadBytes: new Semaphore(1024 * 1024),
       validator,
-      deletions: new DeletionQueue({ blobs, validator, clock, random, log: silent, gatherMs: 1000 }),
+      deletions: new DeletionQueue({ blobs, validator, clock, random, log: silent, ripeMs: 6000 }),
       uploads: newUploadCounters(),
       cache: newCacheCounters(),
     };
@@ -181,8 +237,11 @@ export class RemoteMachine {
 
   /** Attaches the timeline as the object store has it, or makes it. */
   async attach(generation: number, may: Permissions = MAY_ALL): Promise<void> {
-    const { blobs } = this.world;
-    const found = await findIndex(blobs, this.vault, AT, TIMELINE, generation);
+    const { blobs } = this;
+    const { clock, random } = this.deps;
+    const found = await retrying({ clock, random }, () =>
+      findIndex(blobs, this.vault, AT, TIMELINE, generation),
+    );
     const index =
       found?.value ?? newIndex({ pgVersion: 17, diskConsistentLsn: 8, prevRecordLsn: 0, initdbLsn: 8 });
     this.remote = new RemoteTimeline(this.deps, {
@@ -199,6 +258,7 @@ export class RemoteMachine {
     this.lsn = index.diskConsistentLsn;
     this.visible = this.remote.visibleLsn;
     this.layers = [...index.layers].map(([name, ref]) => ({ ...emptyDesc, name, bytes: ref.bytes }));
+    this.noteState();
     await this.remote.start();
   }
 
@@ -221,6 +281,7 @@ export class RemoteMachine {
     const desc = await this.write(1 + this.world.random.below(3000));
     this.lsn = desc.lsnEnd;
     this.layers.push(desc);
+    this.noteState();
     return this.remote.layersChanged([desc], [], { diskConsistentLsn: this.lsn });
   }
 
@@ -229,9 +290,14 @@ export class RemoteMachine {
     const removed = this.layers.slice(0, count).map(layer => layer.name);
     const desc = await this.write(5000);
     this.layers = [desc, ...this.layers.slice(count)];
+    this.noteState();
     const sequence = this.remote.layersChanged([desc], removed);
     await this.remote.dropFiles(removed);
     return sequence;
+  }
+
+  private noteState(): void {
+    this.states.push({ lsn: this.lsn, layers: this.layers.map(layer => layer.name).sort() });
   }
 
   /** Every layer the timeline has can be read, to the last byte. */

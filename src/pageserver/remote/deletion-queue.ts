@@ -1,10 +1,13 @@
-// Objects to delete, of all timelines of the process. They are gathered for a while, their attachments confirmed
-// (validator.ts), and removed in batches, until the store says that they are gone.
+// Objects to delete, of all timelines of the process. They wait for a while, their attachments are confirmed
+// (validator.ts), and they are removed in batches, until the store says that they are gone.
 //
-//   push ──► gathered ──► is the generation still ours? ──no──► dropped: whoever has it now knows of them
-//                                  │ yes
-//                                  ▼
-//                          a last look by the owner (`recheck`) ──► remove ──► done
+//   push ──► ripe ──► is the generation still ours? ──no──► dropped: whoever has it now knows of them
+//                                │ yes
+//                                ▼
+//                        a last look by the owner (`recheck`) ──► remove ──► done
+//
+// The wait (`ripeMs`) is for the object store's sake, too: a put of an older index that was not answered may still
+// arrive. After that time it is taken to have arrived or be lost, and the owner's last look tells which.
 //
 // Nothing of this is kept over a restart: what is not deleted stays in `forgotten` of the timeline's index, and the
 // next attachment asks for it again (index-part.ts).
@@ -29,11 +32,12 @@ export interface DeletionQueueOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  /** How long deletions are gathered. */
-  readonly gatherMs: number;
+  /** How long deletions wait. */
+  readonly ripeMs: number;
 }
 
 interface Waiting extends Deletion {
+  readonly ripeAt: number;
   readonly done: () => void;
   readonly fail: (error: unknown) => void;
 }
@@ -67,7 +71,8 @@ export class DeletionQueue {
     if (signal.aborted) return Promise.reject(signal.reason);
     this.submitted += deletion.keys.length;
     return new Promise((done, fail) => {
-      this.waiting.push({ ...deletion, done, fail });
+      const ripeAt = this.options.clock.monotonic() + this.options.ripeMs;
+      this.waiting.push({ ...deletion, ripeAt, done, fail });
       this.running ??= this.run();
     });
   }
@@ -76,7 +81,7 @@ export class DeletionQueue {
     return this.submitted - this.executed - this.dropped;
   }
 
-  /** Carries out what is gathered now, without waiting for more; resolves when that is over. */
+  /** Carries out what waits now, ripe or not; resolves when that is over. */
   async flush(): Promise<void> {
     this.urgent = true;
     this.hurry?.();
@@ -85,23 +90,24 @@ export class DeletionQueue {
 
   private async run(): Promise<void> {
     while (this.waiting.length > 0 && !this.stopping.signal.aborted) {
-      await this.gather();
-      const batch = this.waiting;
-      this.waiting = [];
+      await this.ripen();
+      const now = this.urgent ? Infinity : this.options.clock.monotonic();
+      const batch = this.waiting.filter(({ ripeAt }) => ripeAt <= now);
+      this.waiting = this.waiting.filter(({ ripeAt }) => ripeAt > now);
       this.urgent = false;
       await Promise.all(batch.map(deletion => this.carryOut(deletion)));
     }
     this.running = undefined;
   }
 
-  private async gather(): Promise<void> {
-    const { clock, gatherMs } = this.options;
-    if (gatherMs === 0 || this.urgent) return;
+  /** Until the oldest of them is ripe, or somebody is in a hurry. */
+  private async ripen(): Promise<void> {
+    const { clock } = this.options;
+    const wait = this.waiting[0]!.ripeAt - clock.monotonic();
+    if (wait <= 0 || this.urgent) return;
     const hurried = new AbortController();
     this.hurry = () => hurried.abort();
-    await clock
-      .sleep(gatherMs, AbortSignal.any([hurried.signal, this.stopping.signal]))
-      .catch(() => undefined);
+    await clock.sleep(wait, AbortSignal.any([hurried.signal, this.stopping.signal])).catch(() => undefined);
     this.hurry = undefined;
   }
 
@@ -147,7 +153,7 @@ export class DeletionQueue {
     this.options.log.error('objects were not deleted', fields);
   }
 
-  /** What is gathered is left to the next attachment. */
+  /** What waits is left to the next attachment. */
   async close(): Promise<void> {
     this.stopping.abort(new Fault('shutting-down', 'the pageserver is shutting down'));
     for (const { fail } of this.waiting.splice(0)) fail(this.stopping.signal.reason);
