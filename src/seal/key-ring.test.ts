@@ -6,9 +6,11 @@ import { SimKeys } from '../../integration/sim/keys.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
 import { httpStatus, isFault, sqlState } from '../base/fault.ts';
+import { Metrics } from '../base/metrics.ts';
 import type { AuditLine } from './audit.ts';
 import { openVault } from './disk-vault.ts';
 import { KeyCalls } from './key-calls.ts';
+import { keyMetrics } from './key-metrics.ts';
 import { type KeyEvent, KeyRing } from './key-ring.ts';
 import { KEY_TIMES } from './key-state.ts';
 import { blobKeyStore, cachedKeyStore } from './key-store.ts';
@@ -328,6 +330,23 @@ describe('the audit', () => {
     expect(calls.filter(l => l.result === 'key-disabled').length).toBeGreaterThanOrEqual(1);
     expect(w.lines.map(l => l.event)).toEqual(expect.arrayContaining(['create', 'revoke', 'restore']));
     expect(w.lines.find(l => l.event === 'revoke')).toMatchObject({ tenant: A, result: 'disabled' });
+  });
+
+  test('is counted, beside the state of each tenant', async () => {
+    const w = world();
+    const metrics = new Metrics();
+    const counted = keyMetrics(metrics);
+    await works(w, w.vaultOf(A));
+    counted.watch(w.ring);
+    for (const line of w.lines) counted.audit.line(line);
+    counted.lost(2);
+    const text = metrics.exposition();
+    expect(text).toContain('lakebed_key_events_total{event="generate",result="ok"} 1');
+    expect(text).toContain('lakebed_key_service_seconds_count{event="generate"} 1');
+    expect(text).toContain('lakebed_key_tenants{phase="open"} 1');
+    expect(text).toContain(`lakebed_key_deks_made{tenant="${A}"} 1`);
+    expect(text).toContain('lakebed_key_bound_seconds 360');
+    expect(text).toContain('lakebed_key_audit_lost_total 2');
   });
 
   test('holds no key', async () => {

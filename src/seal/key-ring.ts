@@ -55,6 +55,9 @@ export interface KeyStatus {
   readonly usableMs: number;
   readonly keksHeld: number;
   readonly filesOpen: number;
+  /** Since it was attached. */
+  readonly deksMade: number;
+  readonly deksOpened: number;
   /** Of this node's own files, after a rotation. */
   readonly rewrap:
     | { readonly seen: number; readonly rewrapped: number; readonly running: boolean }
@@ -156,6 +159,8 @@ export class KeyRing {
         usableMs: Math.max(0, usableUntil - now),
         keksHeld: keks,
         filesOpen: files,
+        deksMade: keys.made,
+        deksOpened: keys.opened,
         rewrap: progress && {
           seen: progress.seen,
           rewrapped: progress.rewrapped,
