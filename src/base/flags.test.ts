@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { tryParseDuration } from './duration.ts';
 import {
   addressFlag,
   boolFlag,
@@ -6,7 +7,6 @@ import {
   flagFlag,
   numberFlag,
   parseAddress,
-  parseDuration,
   parseFlags,
   textFlag,
   wholeFlag,
@@ -66,10 +66,10 @@ describe('flags', () => {
 });
 
 test('durations', () => {
-  expect(['5s', '250ms', '1h 30m', '2days', '0', '10 sec'].map(parseDuration)).toEqual([
+  expect(['5s', '250ms', '1h 30m', '2days', '0', '10 sec'].map(tryParseDuration)).toEqual([
     5000, 250, 5_400_000, 172_800_000, 0, 10_000,
   ]);
-  expect(['', '5', 's', '5x', '-1s'].map(parseDuration)).toEqual(Array(5).fill(undefined));
+  expect(['', '5', 's', '5x', '-1s'].map(tryParseDuration)).toEqual(Array(5).fill(undefined));
 });
 
 test('addresses', () => {

@@ -5,6 +5,7 @@
 //   const SPEC = { datadir: text('-D', '--datadir'), id: whole('--id'), noSync: flag('-n', '--no-sync') }
 //   const { values, unknown } = parseFlags(SPEC, argv)
 
+import { tryParseDuration } from './duration.ts';
 import { Fault } from './fault.ts';
 
 export interface FlagSpec<T> {
@@ -54,7 +55,7 @@ export const numberFlag = (help: string, ...names: Names): FlagSpec<number> =>
 
 /** Milliseconds, from `15m`, `5s`, `1h 30m`, `250ms`. */
 export const durationFlag = (help: string, ...names: Names): FlagSpec<number> =>
-  spec(names, help, 'a duration such as 5s or 15m', 'always', t => parseDuration(t ?? '') ?? fail());
+  spec(names, help, 'a duration such as 5s or 15m', 'always', t => tryParseDuration(t ?? '') ?? fail());
 
 export const wordFlag = <const W extends readonly string[]>(
   help: string,
@@ -80,44 +81,6 @@ export function parseAddress(text: string): Address | undefined {
   if (!match) return undefined;
   const port = Number(match[3]);
   return port > 65535 ? undefined : { host: match[1] ?? match[2] ?? '', port };
-}
-
-const UNIT_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  ms: 1,
-  s: 1000,
-  sec: 1000,
-  secs: 1000,
-  second: 1000,
-  seconds: 1000,
-  m: 60_000,
-  min: 60_000,
-  mins: 60_000,
-  minute: 60_000,
-  minutes: 60_000,
-  h: 3_600_000,
-  hr: 3_600_000,
-  hour: 3_600_000,
-  hours: 3_600_000,
-  d: 86_400_000,
-  day: 86_400_000,
-  days: 86_400_000,
-};
-
-/** Milliseconds of a duration as humantime writes it; undefined when it is none. */
-export function parseDuration(text: string): number | undefined {
-  let total = 0;
-  let rest = text.trim();
-  if (rest === '0') return 0;
-  while (rest !== '') {
-    const match = /^(\d+)\s*([a-z]+)\s*/.exec(rest);
-    const unit = match ? UNIT_MS[match[2]!] : undefined;
-    if (!match || unit === undefined) return undefined;
-    total += Number(match[1]) * unit;
-    rest = rest.slice(match[0].length);
-  }
-  return text.trim() === '' ? undefined : total;
 }
 
 class BadValue extends Error {}
