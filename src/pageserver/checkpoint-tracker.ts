@@ -143,6 +143,11 @@ export class CheckpointTracker {
     this.changed = true;
   }
 
+  shutDownAt(endLsn: number): void {
+    this.state.redo = endLsn as Lsn;
+    this.changed = true;
+  }
+
   walLevel(level: number | undefined): void {
     if (!this.shape.checkpointHasWalLevel || level === undefined || this.state.walLevel === level) return;
     this.state.walLevel = level;

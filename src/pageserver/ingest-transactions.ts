@@ -1,7 +1,7 @@
 // Transactions and multixacts on their SLRU pages: the edits of commits and aborts, of multixacts made, and the
 // segments that go. Only the first shard keeps SLRUs; the checkpoint is kept up on all.
 //
-// A commit costs an edit of four bytes and its time of eight (lsn-by-time.ts); with commit timestamps another edit.
+// A commit costs an edit of four bytes and its time of twelve (lsn-by-time.ts); with commit timestamps another edit.
 //
 // Mirrors xact_redo_commit and xact_redo_abort of xact.c, TransactionTreeSetCommitTsData of commit_ts.c,
 // RecordNewMultiXact and the truncations of multixact.c and clog.c.
@@ -41,7 +41,7 @@ import type { Ingest } from './ingest.ts';
 import { BLK_SIZE, REL_NAMES, relOfSlru } from './key.ts';
 import type { PgData } from './pgdata.ts';
 import type { SlruStore } from './slru-store.ts';
-import { COMMIT_TIME_SIZE } from './snapshot.ts';
+import { COMMIT_TIME_SIZE, writeCommitTime } from './snapshot.ts';
 import type { TimelineWriter } from './timeline/timeline.ts';
 import { VALUE_BYTES, VALUE_EDIT } from './value.ts';
 
@@ -108,7 +108,7 @@ export class IngestTransactions {
   private commitTime(time: number, lsn: number): void {
     if (this.pgdata.commitTime !== undefined && time <= this.pgdata.commitTime) return;
     this.pgdata.commitTime = time;
-    this.timeView.setFloat64(0, time, true);
+    writeCommitTime(this.timeView, { time, back: lsn - this.ingest.lastRecordLsn });
     this.writer.put(REL_NAMES, BLK_SIZE, lsn, VALUE_BYTES, 0, this.time, 0, COMMIT_TIME_SIZE);
   }
 

@@ -123,6 +123,13 @@ export class Ingest {
     this.writer.advance(this.lastRecordLsn, this.prevRecordLsn);
   }
 
+  /** As a shutdown checkpoint's record that ends at `lsn` would leave it, for one that is not at hand. */
+  shutDownAt(lsn: number): void {
+    this.tracker.shutDownAt(lsn);
+    this.finish(lsn);
+    this.advance();
+  }
+
   private finish(lsn: number): void {
     if (this.tracker.changed) this.storeCheckpoint(lsn);
     this.prevRecordLsn = this.lastRecordLsn;

@@ -142,6 +142,23 @@ export class PgData {
     for (const { blk, into, at } of requests) setPageChecksum(pageOver(into.subarray(at, at + BLCKSZ)), blk);
   }
 
+  /** `count` blocks of a fork that is known to have them, one after the other. */
+  async blocks(id: number, first: number, count: number, lsn: number): Promise<Uint8Array> {
+    const into = new Uint8Array(count * BLCKSZ);
+    const requests = Array.from({ length: count }, (_, i) => ({
+      rel: id,
+      blk: first + i,
+      lsn,
+      into,
+      at: i * BLCKSZ,
+    }));
+    await this.timeline.getPages(requests);
+    if (this.hasChecksums) {
+      for (const { blk, at } of requests) setPageChecksum(pageOver(into.subarray(at, at + BLCKSZ)), blk);
+    }
+    return into;
+  }
+
   /** Under which id to read a block, PAST_END when the fork is not that long. */
   private locate(rel: RelTag, blkno: number, lsn: number): number | Promise<number> {
     const fork = this.directory.at(rel.spcOid, rel.dbOid, rel.relNumber, rel.forkNum, lsn);

@@ -39,7 +39,7 @@ export async function readSnapshot(timeline: Timeline, lsn: number): Promise<Sna
     { start: { rel: REL_NAMES, ...KEY }, end: { rel: REL_NAMES + 1, ...KEY } },
     lsn,
     (_rel, blk, bytes) => {
-      if (blk === BLK_SIZE) commitTime = readCommitTime(bytes);
+      if (blk === BLK_SIZE) commitTime = readCommitTime(bytes).time;
       else readBucket(bytes, (name, contents) => sort(name, contents, names, relations));
     },
   );
@@ -72,9 +72,23 @@ function sort(
   relations.push({ spcOid, dbOid, relNumber, forkNum, ...readRelationEntry(contents) });
 }
 
-// ---- the time of the newest commit: a double under (REL_NAMES, BLK_SIZE) -----------------------------------------
+// ---- the newest commit, under (REL_NAMES, BLK_SIZE) ----------------------------------------------------------------
+//
+//   0 time f64, microseconds since 2000-01-01 | 8 u32: how far before the value's LSN the commit's record begins
 
-export const COMMIT_TIME_SIZE = 8;
+export const COMMIT_TIME_SIZE = 12;
 
-export const readCommitTime = (bytes: Uint8Array): number =>
-  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat64(0, true);
+export interface CommitTime {
+  readonly time: number;
+  readonly back: number;
+}
+
+export function readCommitTime(bytes: Uint8Array): CommitTime {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { time: view.getFloat64(0, true), back: view.getUint32(8, true) };
+}
+
+export function writeCommitTime(view: DataView, { time, back }: CommitTime): void {
+  view.setFloat64(0, time, true);
+  view.setUint32(8, back, true);
+}
