@@ -46,6 +46,21 @@ export class NonceLedger {
     else this.seeFrames(known, path, bytes, at, view);
   }
 
+  /** For an object store: sealed objects, and the bags of re-wrapped keys. */
+  seeObject(key: string, bytes: Uint8Array): void {
+    if (!key.startsWith('keys/')) {
+      this.see(key, 0, bytes);
+      return;
+    }
+    if (!key.includes('/bags/')) return;
+    const bag = JSON.parse(Buffer.from(bytes).toString()) as {
+      tenant: string;
+      kek: number;
+      deks: [string, string, string][];
+    };
+    for (const [, nonce] of bag.deks) this.add(`kek ${bag.tenant} ${bag.kek}`, nonce, key);
+  }
+
   private seeChunks(known: Known, path: string, offset: number, bytes: Uint8Array, from: number): void {
     const step = known.chunkBytes + TAG;
     for (let at = from; at < bytes.length; at += step) {

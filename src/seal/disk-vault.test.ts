@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { SimDisk } from '../../integration/sim/disk.ts';
+import { SimDisk, SimStopped } from '../../integration/sim/disk.ts';
 import { SimFileKeys } from '../../integration/sim/file-keys.ts';
+import { NonceLedger } from '../../integration/sim/nonces.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
 import { openVault } from './disk-vault.ts';
@@ -14,11 +15,16 @@ const SCOPE: SealScope = { tenant: TENANT, timeline: TIMELINE };
 
 function setup(seed = 1, scope = SCOPE) {
   const random = new SimRandom(seed);
-  const disk = new SimDisk({ random: random.split('disk') });
+  const ledger = new NonceLedger();
+  const disk = new SimDisk({
+    random: random.split('disk'),
+    // Copies repeat what was sealed, and say so by their name.
+    onWrite: (path, offset, bytes) => void (path.includes('copy') || ledger.see(path, offset, bytes)),
+  });
   const keys = new SimFileKeys(scope.tenant, random.split('kek'));
   const open = (s: SealScope = scope, directory = 'dir'): Vault =>
     openVault({ disk, directory, scope: s, keys, random });
-  return { random, disk, keys, open, vault: open() };
+  return { random, disk, keys, ledger, open, vault: open() };
 }
 
 /** `toEqual` on large arrays takes seconds. */
@@ -142,10 +148,10 @@ describe('objects', () => {
     const out = await vault.copyOut('layer');
     const bytes = await out.read(0, out.size);
     expect(bytes).toEqual(await disk.readFile('dir/layer'));
-    const other = open(SCOPE, 'elsewhere');
+    const other = open(SCOPE, 'copy');
     await other.copyIn('layer', out);
     await out.close();
-    same(await disk.readFile('elsewhere/layer'), bytes);
+    same(await disk.readFile('copy/layer'), bytes);
     expect(await other.readFile('layer')).toEqual(utf8('contents'));
     expect(await vault.unseal('layer', bytes)).toEqual(utf8('contents'));
     expect(await vault.unseal('x', await vault.seal('x', utf8('y')))).toEqual(utf8('y'));
@@ -160,7 +166,7 @@ describe('objects', () => {
       damaged[at]! ^= 4;
       disk.plant('dir/damaged', damaged);
       const source = await vault.copyOut('damaged');
-      const other = open(SCOPE, 'elsewhere');
+      const other = open(SCOPE, 'copy');
       await expect(other.copyIn('layer', source)).rejects.toMatchObject({ kind: 'corrupt' });
       expect(await other.list()).toEqual([]);
     }
@@ -170,16 +176,16 @@ describe('objects', () => {
     const { vault, open, disk } = setup();
     const whole = new Uint8Array(2 * CHUNK_BYTES).fill(3);
     await vault.writeFile('layer', whole);
-    const branch = open({ tenant: TENANT, timeline: '33'.repeat(16) }, 'branch');
+    const branch = open({ tenant: TENANT, timeline: '33'.repeat(16) }, 'branch-copy');
     const out = await vault.copyOut('layer');
     await expect(branch.copyIn('layer', out)).rejects.toThrow('it is sealed as timeline');
     await branch.copyIn('layer', await branch.rebind('layer', out, { scope: SCOPE, name: 'layer' }));
     same(await branch.readFile('layer'), whole);
-    const [mine, theirs] = [await disk.readFile('dir/layer'), await disk.readFile('branch/layer')];
+    const [mine, theirs] = [await disk.readFile('dir/layer'), await disk.readFile('branch-copy/layer')];
     same(theirs.subarray(HEADER_BYTES), mine.subarray(HEADER_BYTES));
-    await vault.rename('layer', 'renamed');
-    expect(await vault.list()).toEqual(['renamed']);
-    same(await vault.readFile('renamed'), whole);
+    await vault.rename('layer', 'renamed-copy');
+    expect(await vault.list()).toEqual(['renamed-copy']);
+    same(await vault.readFile('renamed-copy'), whole);
   });
 });
 
@@ -268,6 +274,36 @@ describe('tampering', () => {
     forged.fill(0x55, 16, 32);
     other.disk.plant('dir/f', forged);
     await expect(other.vault.readFile('f')).rejects.toThrow('its wrapped key was changed');
+  });
+});
+
+describe('nonces', () => {
+  test('none repeats, whatever is written again after whatever crash', async () => {
+    let pairs = 0;
+    for (let seed = 0; seed < 60; seed++) {
+      const { disk, random, open, ledger } = setup(seed);
+      let vault = open();
+      for (let i = 0; i < 25; i++) {
+        if (random.chance(0.4)) disk.crashAt(1 + random.below(6));
+        try {
+          const name = `f${random.below(3)}`;
+          const bytes = bytesOf(random, random.below(3 * CHUNK_BYTES));
+          if (random.chance(0.5)) await vault.writeFile(name, bytes);
+          else {
+            const writer = await vault.create(name);
+            await writer.write(bytes);
+            await (random.chance(0.3) ? writer.abort() : writer.finish());
+          }
+        } catch (error) {
+          if (!(error instanceof SimStopped)) throw error;
+          disk.crash();
+          vault = open();
+          await vault.sweep();
+        }
+      }
+      pairs += ledger.count;
+    }
+    expect(pairs).toBeGreaterThan(2000);
   });
 });
 

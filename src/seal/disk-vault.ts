@@ -83,6 +83,10 @@ class DiskVault implements Vault {
     this.chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
   }
 
+  check(): void {
+    this.keys.check();
+  }
+
   private path(name: string): string {
     return this.directory === '' ? name : `${this.directory}/${name}`;
   }

@@ -3,6 +3,7 @@ import { SimBlobs } from '../../integration/sim/blobs.ts';
 import { SimClock } from '../../integration/sim/clock.ts';
 import { SimDisk, SimStopped } from '../../integration/sim/disk.ts';
 import { SimKeys } from '../../integration/sim/keys.ts';
+import { NonceLedger } from '../../integration/sim/nonces.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
 import { isFault } from '../base/fault.ts';
@@ -26,15 +27,25 @@ class World {
   readonly kms: SimKeys;
   readonly blobs: SimBlobs;
   readonly disk: SimDisk;
+  /** Refuses any nonce used twice: chunks, frames, wrapped DEKs in headers and in bags. */
+  readonly ledger = new NonceLedger();
   readonly wanted = new Map<string, Uint8Array>();
   ring: KeyRing;
   vault: Vault;
+  private starts = 0;
 
   constructor(seed = 1) {
     this.random = new SimRandom(seed);
     this.kms = new SimKeys({ random: this.random.split('kms') });
-    this.blobs = new SimBlobs({ random: this.random.split('blobs') });
-    this.disk = new SimDisk({ random: this.random.split('disk') });
+    const ledger = this.ledger;
+    this.blobs = new SimBlobs({
+      random: this.random.split('blobs'),
+      onPut: (key, bytes) => ledger.seeObject(key, bytes),
+    });
+    this.disk = new SimDisk({
+      random: this.random.split('disk'),
+      onWrite: (path, offset, bytes) => ledger.see(path, offset, bytes),
+    });
     this.kms.make('one');
     this.kms.make('two');
     this.ring = this.start();
@@ -48,7 +59,8 @@ class World {
     return new KeyRing({
       store: blobKeyStore(this.blobs),
       calls,
-      random: random.split(node),
+      // Chance does not start over when a machine does.
+      random: random.split(`${node}, start ${this.starts++}`),
       times: KEY_TIMES,
       defaultCmk: 'sim:one',
       node,
@@ -247,6 +259,7 @@ describe('rewrapping', () => {
     await w.retire();
     w.restart();
     expect((await w.readable()).length).toBe(10);
+    expect(w.ledger.count).toBeGreaterThan(40);
     const bags = [...w.blobs.objects.keys()].filter(name => name.includes('/bags/'));
     expect(bags.every(name => name.includes('/bags/00000005/'))).toBe(true);
   });

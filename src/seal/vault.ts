@@ -51,6 +51,7 @@ export interface SealedLog {
   read(offset: number, length: number): Promise<Uint8Array>;
   /** Forgets everything from `length` on; durable when resolved. Later appends go under a new key. */
   truncate(length: number): Promise<void>;
+  /** What was appended and not written is dropped. */
   close(): Promise<void>;
 }
 
@@ -80,6 +81,8 @@ export interface ExpectOptions {
 
 export interface Vault {
   readonly scope: SealScope;
+  /** A Fault `key-revoked` while the tenant's keys may not be used: for whoever answers from memory. */
+  check(): void;
   writeFile(name: string, bytes: Uint8Array, options?: SealOptions): Promise<void>;
   readFile(name: string, options?: ExpectOptions): Promise<Uint8Array>;
   create(name: string, options?: SealOptions): Promise<SealedWriter>;
