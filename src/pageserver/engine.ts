@@ -6,6 +6,7 @@ import type { EngineSettings } from './engine-settings.ts';
 import { BlockCache } from './layers/block-cache.ts';
 import { OpenLayers } from './layers/open-layers.ts';
 import { PageCache } from './page-cache.ts';
+import type { Timeline } from './timeline/timeline.ts';
 
 export interface EnginePorts {
   readonly clock: Clock;
@@ -25,6 +26,7 @@ export class Engine {
   readonly openLayers: OpenLayers;
   /** Memory layers of all timelines, open and frozen. */
   memoryBytes = 0;
+  readonly timelines = new Set<Timeline>();
 
   constructor(settings: EngineSettings, ports: EnginePorts) {
     this.settings = settings;
@@ -35,5 +37,15 @@ export class Engine {
     this.pages = new PageCache(settings.pageCachePages);
     this.blocks = new BlockCache(settings.blockCacheBytesMax);
     this.openLayers = new OpenLayers(settings, () => ports.clock.now());
+  }
+
+  /** Too much memory is in use: the timeline with the largest open layer writes it out. */
+  relieveMemory(): void {
+    let largest: Timeline | undefined;
+    for (const timeline of this.timelines) {
+      if (timeline.state.frozen.length > 0) timeline.flushSoon();
+      else if (timeline.state.open.bytes > (largest?.state.open.bytes ?? 0)) largest = timeline;
+    }
+    largest?.flushSoon();
   }
 }

@@ -94,11 +94,15 @@ export class LayerFile {
     return { from, to: last + 1 };
   }
 
-  async counts(): Promise<KeyCounts> {
-    const { counts, keyCount } = this.footer;
-    const { name } = this.desc;
+  /** The counts as they are stored; decodeCounts unpacks them. */
+  async countsStored(): Promise<Uint8Array> {
+    const { counts } = this.footer;
     const bytes = await this.source.read(counts.offset, counts.length);
-    return decodeCounts(section(bytes, counts.offset, counts, name, 'counts'), keyCount, name);
+    return section(bytes, counts.offset, counts, this.desc.name, 'counts');
+  }
+
+  async counts(): Promise<KeyCounts> {
+    return decodeCounts(await this.countsStored(), this.footer.keyCount, this.desc.name);
   }
 
   close(): Promise<void> {

@@ -47,6 +47,7 @@ export class MemoryLayer {
   /** Distinct keys. */
   keys = 0;
   entries = 0;
+  lastPrev = 0;
   private frozen = false;
 
   private readonly chunks: Uint8Array[] = [];
@@ -112,7 +113,7 @@ export class MemoryLayer {
     layer.meta = columns.meta;
     layer.previous = columns.previous;
     layer.chunks.push(...columns.chunks);
-    layer.freeze(lsnEnd);
+    layer.freeze(lsnEnd, 0);
     return layer;
   }
 
@@ -174,10 +175,11 @@ export class MemoryLayer {
     if (lsn >= this.lsnEnd) this.lsnEnd = lsn + 1;
   }
 
-  /** Nothing comes after `lsnEnd`: every record below it is in. */
-  freeze(lsnEnd: number): void {
+  /** Nothing comes after `lsnEnd`: every record below it is in, and the newest of them begins at `lastPrev`. */
+  freeze(lsnEnd: number, lastPrev: number): void {
     assert(lsnEnd >= this.lsnEnd, 'a memory layer ends past its newest value');
     this.lsnEnd = lsnEnd;
+    this.lastPrev = lastPrev;
     this.frozen = true;
   }
 
@@ -198,9 +200,10 @@ export class MemoryLayer {
   /** Every value in ranges of keys and LSNs, in the order of keys, each key's from the oldest on. */
   scan(range: KeyRange, lsnStart: number, lsnEnd: number, visitor: ValueVisitor): void {
     const chain: number[] = [];
-    for (const slot of this.sortedSlots(range)) {
-      const rel = this.slotRel[slot]!;
-      const blk = this.slotBlk[slot]!;
+    for (const key of this.sortedKeys(range)) {
+      const rel = Math.floor(key / 0x1_0000_0000);
+      const blk = key % 0x1_0000_0000;
+      const slot = this.find(rel, blk);
       chain.length = 0;
       for (let e = this.slotHead[slot]!; e >= 0; e = this.previous[e]!) {
         if (this.lsn[e]! >= lsnStart && this.lsn[e]! < lsnEnd) chain.push(e);
@@ -223,8 +226,8 @@ export class MemoryLayer {
     }
   }
 
-  /** Slots of the keys in a range, in the order of keys. */
-  private sortedSlots(range: KeyRange): number[] {
+  /** The keys in a range, packed, in order. */
+  sortedKeys(range: KeyRange): Float64Array {
     const start = packKey(range.start.rel, range.start.blk);
     const end = packKey(range.end.rel, range.end.blk);
     const packed = new Float64Array(this.keys);
@@ -234,8 +237,7 @@ export class MemoryLayer {
       const key = packKey(this.slotRel[slot]!, this.slotBlk[slot]!);
       if (key >= start && key < end) packed[count++] = key;
     }
-    const sorted = packed.subarray(0, count).sort();
-    return Array.from(sorted, key => this.find(Math.floor(key / 0x1_0000_0000), key % 0x1_0000_0000));
+    return packed.subarray(0, count).sort();
   }
 
   private newChunk(length: number): void {

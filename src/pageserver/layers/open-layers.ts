@@ -51,6 +51,7 @@ export class OpenLayers {
   private readonly now: () => number;
   private readonly open: Layer[] = [];
   private hand = 0;
+  private time = 0;
   bytes = 0;
 
   constructor(limits: OpenLayersLimits, now: () => number) {
@@ -62,12 +63,22 @@ export class OpenLayers {
     return this.open.length;
   }
 
+  /** A read looked at it. */
+  touch(layer: Layer): void {
+    layer.used = true;
+    layer.reads++;
+    layer.accessedMs = this.time;
+  }
+
+  /** Takes the time for the touches that follow. */
+  tick(): void {
+    this.time = this.now();
+  }
+
   /** Keeps the layer open until `release`. */
   pin(layer: Layer): void {
     layer.pins++;
     layer.used = true;
-    layer.reads++;
-    layer.accessedMs = this.now();
   }
 
   release(layer: Layer): void {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { simEngine } from '../../../integration/sim/engine.ts';
 import { timelineId } from '../../base/ids.ts';
 import { pg17 } from '../../xlog/dialects/17.ts';
 import { BLCKSZ } from '../../xlog/page.ts';
@@ -6,11 +7,6 @@ import { ALL_KEYS, BLK_SIZE } from '../key.ts';
 import { VALUE_BYTES, VALUE_EDIT, VALUE_IMAGE } from '../value.ts';
 import { Timeline, type TimelineOptions } from './timeline.ts';
 
-const clock = {
-  now: () => 0,
-  monotonic: () => 0,
-  sleep: (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms)),
-};
 /** An edit here is one byte: it is added to the page's first. */
 const redo = {
   dialect: pg17,
@@ -22,7 +18,7 @@ const REL = 1024;
 const id = timelineId('00'.repeat(16));
 
 const make = (options: Partial<TimelineOptions> = {}): Timeline =>
-  new Timeline({ id, clock, redo, lastRecordLsn: 100, prevRecordLsn: 0, ...options });
+  new Timeline({ id, engine: simEngine(), redo, lastRecordLsn: 100, prevRecordLsn: 0, ...options });
 
 function image(timeline: Timeline, blk: number, lsn: number, byte: number): void {
   timeline.writer().put(REL, blk, lsn, VALUE_IMAGE, 0, new Uint8Array(BLCKSZ).fill(byte), 0, BLCKSZ);
@@ -120,7 +116,9 @@ test('who waits for an LSN is woken in order of need, times out, or is called of
 test('a wait that takes too long says where the timeline stands', async () => {
   let now = 0;
   const timeline = make({
-    clock: { now: () => now, monotonic: () => now, sleep: async ms => void (now += ms) },
+    engine: simEngine({
+      clock: { now: () => now, monotonic: () => now, sleep: async ms => void (now += ms) },
+    }),
   });
   await expect(timeline.waitFor(0x200, 1000)).rejects.toThrow(
     /did not reach 0\/200 in 1000 ms: it is at 0\/64/,

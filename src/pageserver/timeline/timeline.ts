@@ -1,7 +1,8 @@
 // One timeline (branch) of a tenant: values go in by its one writer, pages come out at any LSN.
 //
 //   writer:  put, put ... advance      synchronous; a batch of records becomes visible with `advance`
-//   readers: waitFor(lsn), then getPage / getBytes / scan at that LSN
+//   readers: waitFor(lsn), then getPage / getPages / getBytes / scan at that LSN
+//   upkeep:  freezeAndFlush, compact, gc: by themselves as the settings say, or when asked
 //
 // A read asks memory, then the layers, newest first, and goes on in the ancestor at min(lsn, ancestorLsn) when
 // this timeline has no base for the key. A page that was never written is zeros.
@@ -9,49 +10,33 @@
 // No read sees a value above its LSN, and no read above lastRecordLsn is answered: it would see half a record.
 // (The writer alone may read what it has put and not yet advanced over: `TimelineWriter.getBytes`, `getPage`.)
 
-import { assert, Violation } from '../../base/assert.ts';
+import { Violation } from '../../base/assert.ts';
 import { Fault } from '../../base/fault.ts';
 import type { TimelineId } from '../../base/ids.ts';
 import { formatLsn } from '../../base/lsn.ts';
-import type { Clock } from '../../base/ports.ts';
-import { BLCKSZ, newPage, type Page, pageOver } from '../../xlog/page.ts';
-import { isPageKey, type KeyRange, packKey } from '../key.ts';
+import { BLCKSZ } from '../../xlog/page.ts';
+import type { Engine } from '../engine.ts';
+import type { KeyRange } from '../key.ts';
+import type { LayerDesc } from '../layers/layer.ts';
+import { LayerMap } from '../layers/layer-map.ts';
 import { MemoryLayer } from '../layers/memory-layer.ts';
-import { type PageRedo, Reconstructor } from '../reconstruct.ts';
-import { isBase, type ValueKind, type ValueVisitor } from '../value.ts';
-import { ValueList } from '../value-list.ts';
+import { Layer } from '../layers/open-layers.ts';
+import { newOwner } from '../page-cache.ts';
+import type { PageRedo } from '../reconstruct.ts';
+import type { GcResult } from './compaction.ts';
+import { Flusher } from './flush.ts';
+import { checkState, checkSuccessor } from './invariants.ts';
+import { type Limit, Pressure } from './pressure.ts';
+import { Reader } from './reader.ts';
+import { type ScanVisit, scan } from './scan.ts';
 import type { TimelineState } from './state.ts';
+import type { LayerStore } from './store.ts';
+import { type CompactOptions, type CompactOutcome, Upkeep } from './upkeep.ts';
 import { Waiters } from './waiters.ts';
+import { type TimelineWriter, Writer } from './writer.ts';
 
-/** The newest contents of each key of a range, in key order: bytes, or the page. Good only during the call. */
-export type ScanVisit = (rel: number, blk: number, bytes: Uint8Array) => void;
-
-/** One per timeline, used by ingest and import alone. Everything but `ready` and the reads is synchronous. */
-export interface TimelineWriter {
-  /** The bytes are copied. LSNs never go down, and are above lastRecordLsn. */
-  put(
-    rel: number,
-    blk: number,
-    lsn: number,
-    kind: ValueKind,
-    blockId: number,
-    bytes: Uint8Array,
-    offset: number,
-    length: number,
-  ): void;
-  /** Bytes that several keys share (a record of several blocks): taken in once, then `putShared` for each key. */
-  beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void;
-  putShared(rel: number, blk: number, kind: ValueKind, blockId: number): void;
-  /** Every record up to `lsn` is in; `prev` is where the newest of them begins. Wakes who waits. */
-  advance(lsn: number, prev: number): void;
-  /** XLOG_FPW_CHANGE or a checkpoint told whether the log carries full-page images from `lsn` on. */
-  fullPageWrites(on: boolean, lsn: number): void;
-  /** As the timeline's reads, but over everything that was put. */
-  getBytes(rel: number, blk: number, lsn: number): Promise<Uint8Array | undefined>;
-  getPage(rel: number, blk: number, lsn: number): Promise<Uint8Array>;
-  /** Back pressure: resolves when more may be put. Ask between batches. */
-  ready(signal?: AbortSignal): Promise<void>;
-}
+export type { ScanVisit } from './scan.ts';
+export type { TimelineWriter } from './writer.ts';
 
 export interface FullPageWrites {
   readonly on: boolean;
@@ -59,50 +44,92 @@ export interface FullPageWrites {
   readonly lsn: number;
 }
 
+export interface PageRequest {
+  readonly rel: number;
+  readonly blk: number;
+  readonly lsn: number;
+  /** The page goes here, 8192 bytes from `at` on. */
+  readonly into: Uint8Array;
+  readonly at: number;
+}
+
 export interface TimelineOptions {
   readonly id: TimelineId;
-  readonly clock: Clock;
+  readonly engine: Engine;
   readonly redo: PageRedo;
+  /** Where layers are kept; without it everything stays in memory. */
+  readonly store?: LayerStore;
+  /** What the index says there is. */
+  readonly layers?: readonly LayerDesc[];
   readonly ancestor?: { readonly timeline: Timeline; readonly lsn: number };
-  /** Where it stands: 0 and 0 for one that is about to be imported, the branch point for a new branch. */
+  /**
+   * Where it stands: the disk-consistent LSN of the index, with the start of its last record; the branch point
+   * for a new branch; 0 and 0 for one that is about to be imported.
+   */
   readonly lastRecordLsn: number;
   readonly prevRecordLsn: number;
   readonly remoteConsistentLsn?: number;
   readonly gcCutoffLsn?: number;
+  readonly retained?: readonly number[];
   readonly fullPageWrites?: FullPageWrites;
+  /** An object store follows: the writer is held back when it lags (`setRemoteConsistentLsn`). */
+  readonly uploads?: boolean;
 }
 
 export class Timeline {
   readonly id: TimelineId;
+  readonly engine: Engine;
+  readonly redo: PageRedo;
+  readonly store: LayerStore | undefined;
   readonly ancestor: Timeline | undefined;
   readonly ancestorLsn: number;
+  readonly uploads: boolean;
   /** Whether the log carries full-page images, as far as it told. */
   fullPageWrites: FullPageWrites | undefined;
   state: TimelineState;
+  /** In the page cache. */
+  readonly owner = newOwner();
+  readonly reader: Reader;
+  readonly pressure: Pressure;
+  readonly upkeep: Upkeep;
 
   private readonly waiters: Waiters;
-  private readonly reconstructor: Reconstructor;
-  private readonly lists: ValueList[] = [];
-  private poison: Error | undefined;
-  private theWriter: Writer | undefined;
+  private readonly flusher: Flusher;
+  private readonly theWriter: Writer;
+  private poison: Fault | undefined;
+  private memoryBytes = 0;
 
   constructor(options: TimelineOptions) {
+    const { engine, store, lastRecordLsn, prevRecordLsn } = options;
     this.id = options.id;
+    this.engine = engine;
+    this.redo = options.redo;
+    this.store = store;
     this.ancestor = options.ancestor?.timeline;
     this.ancestorLsn = options.ancestor?.lsn ?? 0;
+    this.uploads = options.uploads ?? false;
     this.fullPageWrites = options.fullPageWrites;
-    this.waiters = new Waiters(options.clock);
-    this.reconstructor = new Reconstructor(options.redo);
-    const { lastRecordLsn, prevRecordLsn } = options;
+    this.waiters = new Waiters(engine.clock);
+    this.reader = new Reader(engine, options.redo);
+    this.pressure = new Pressure(this);
+    this.upkeep = new Upkeep(this);
+    this.flusher = new Flusher(this);
+    this.theWriter = new Writer(this);
+    const layers = (options.layers ?? []).map(desc => new Layer(desc, d => this.storeOrThrow().open(d)));
     this.state = {
       open: new MemoryLayer(lastRecordLsn + 1),
       frozen: [],
+      layers: LayerMap.EMPTY.edited(layers),
       lastRecordLsn,
       prevRecordLsn,
       diskConsistentLsn: lastRecordLsn,
+      diskConsistentPrev: prevRecordLsn,
       remoteConsistentLsn: options.remoteConsistentLsn ?? 0,
       gcCutoffLsn: options.gcCutoffLsn ?? 0,
+      retained: options.retained ?? [],
     };
+    checkState(this.state, this.ancestorLsn);
+    engine.timelines.add(this);
   }
 
   get lastRecordLsn(): number {
@@ -117,16 +144,15 @@ export class Timeline {
   get remoteConsistentLsn(): number {
     return this.state.remoteConsistentLsn;
   }
-
-  /** Somebody waits for WAL that is not here yet. */
-  get awaited(): boolean {
-    return this.waiters.count > 0;
+  get gcCutoffLsn(): number {
+    return this.state.gcCutoffLsn;
   }
 
   writer(): TimelineWriter {
-    this.theWriter ??= new Writer(this);
     return this.theWriter;
   }
+
+  // ---- reads ------------------------------------------------------------------------------------------------
 
   /** Resolves when every record up to `lsn` is in. */
   waitFor(lsn: number, timeoutMs: number, signal?: AbortSignal): Promise<void> {
@@ -141,83 +167,183 @@ export class Timeline {
     return this.waiters.wait(lsn, timeoutMs, late, signal);
   }
 
+  /** Does anybody wait for WAL that is not in? */
+  get awaited(): boolean {
+    return this.waiters.count > 0;
+  }
+
   /** The page as it stands at `lsn`: 8192 bytes of the caller's own. */
   async getPage(rel: number, blk: number, lsn: number): Promise<Uint8Array> {
     this.checkRead(lsn);
-    const page = newPage();
-    this.readPage(rel, blk, lsn, page);
-    return page.bytes;
+    this.engine.openLayers.tick();
+    const page = new Uint8Array(BLCKSZ);
+    await this.reader.page(this, rel, blk, lsn, page, 0);
+    return page;
   }
 
-  /** Many pages at once, in one plan; each is written to its place in `into`. */
-  async getPages(requests: readonly PageRequest[]): Promise<void> {
-    for (const { rel, blk, lsn, into, at } of requests) {
+  /**
+   * Many pages at once, each written to its place: all look-ups are planned before any is waited for. Answers
+   * nothing when everything was at hand, else a promise; one that fails fails all.
+   */
+  getPages(requests: readonly PageRequest[]): Promise<void> | undefined {
+    this.engine.openLayers.tick();
+    let waiting: Promise<void>[] | undefined;
+    for (let i = 0; i < requests.length; i++) {
+      const { rel, blk, lsn, into, at } = requests[i]!;
       this.checkRead(lsn);
-      this.readPage(rel, blk, lsn, pageOver(into.subarray(at, at + BLCKSZ)));
+      const later = this.reader.page(this, rel, blk, lsn, into, at);
+      if (later !== undefined) (waiting ??= []).push(later);
     }
+    return waiting === undefined ? undefined : settle(waiting);
   }
 
   /** The newest plain bytes at or below `lsn`. */
   async getBytes(rel: number, blk: number, lsn: number): Promise<Uint8Array | undefined> {
     this.checkRead(lsn);
-    return this.readBytes(rel, blk, lsn);
+    this.engine.openLayers.tick();
+    return this.reader.bytes(this, rel, blk, lsn);
   }
 
   /** The contents of every key of `range` that has any at `lsn`, in key order. */
   async scan(range: KeyRange, lsn: number, visit: ScanVisit): Promise<void> {
     this.checkRead(lsn);
-    const chains = new Map<number, ValueList>();
-    this.gather(range, lsn, chains);
-    const page = newPage();
-    for (const packed of [...chains.keys()].sort((a, b) => a - b)) {
-      const rel = Math.floor(packed / 0x1_0000_0000);
-      const blk = packed % 0x1_0000_0000;
-      const chain = chains.get(packed)!;
-      if (!isPageKey(rel, blk)) {
-        visit(rel, blk, chain.newest()!);
-        continue;
-      }
-      this.reconstructor.page(chain, page);
-      visit(rel, blk, page.bytes);
+    this.engine.openLayers.tick();
+    await scan(this, range, lsn, visit);
+  }
+
+  /**
+   * May reads ask for this LSN? Below the GC cutoff only retained points may; the history before a branch is its
+   * parent's.
+   */
+  checkReadable(lsn: number): void {
+    const { gcCutoffLsn, retained } = this.state;
+    if (this.ancestor !== undefined && lsn < this.ancestorLsn) {
+      this.ancestor.checkReadable(lsn);
+      return;
     }
+    if (lsn >= gcCutoffLsn || retained.includes(lsn)) return;
+    throw new Fault(
+      'lsn-invalid',
+      `timeline ${this.id} no longer has ${formatLsn(lsn)}: its history begins at ${formatLsn(gcCutoffLsn)}`,
+      { hint: 'Raise pitr_interval or gc_horizon, or lease the LSN, to keep more history.' },
+    );
+  }
+
+  // ---- upkeep -----------------------------------------------------------------------------------------------
+
+  /** Everything up to the last record is in layers on disk when it resolves. */
+  freezeAndFlush(): Promise<void> {
+    this.storeOrThrow();
+    return this.flusher.freezeAndFlush();
+  }
+
+  /** Merge level 0 if there is enough of it, image what deserves it. */
+  compact(options?: CompactOptions): Promise<CompactOutcome> {
+    return this.upkeep.compact(options);
+  }
+
+  /** Forget what no read at or above `cutoff`, nor at one of `retained` (branch points, leases), can need. */
+  gc(cutoff: number, retained: readonly number[]): Promise<GcResult> {
+    return this.upkeep.gc(cutoff, retained);
+  }
+
+  /** The object store has everything up to here, and its index says so. */
+  setRemoteConsistentLsn(lsn: number): void {
+    if (lsn > this.state.remoteConsistentLsn) this.change({ remoteConsistentLsn: lsn });
+  }
+
+  /** A local copy is about to be removed or replaced: close it; the next read opens it anew. */
+  async forgetOpen(name: string): Promise<void> {
+    const layer = this.state.layers.get(name);
+    if (layer) await this.engine.openLayers.forget(layer);
+  }
+
+  /** Reads and flushes under way end; nothing new begins. What is in memory and not flushed is given up. */
+  async close(): Promise<void> {
+    this.stop(new Fault('shutting-down', `timeline ${this.id} is closed`));
+    await this.upkeep.idle();
+    for (const layer of this.state.layers.all()) this.engine.openLayers.retire(layer);
+    this.engine.memoryBytes -= this.memoryBytes;
+    this.memoryBytes = 0;
+    this.engine.timelines.delete(this);
   }
 
   /** A promise of ours is broken, or bytes that only we have are damaged: nothing more is answered. */
   fail(error: Error): void {
-    this.poison ??= new Fault('timeline-poisoned', `timeline ${this.id} is stopped: ${error.message}`, {
-      cause: error,
-      hint: 'Restart the pageserver; the timeline is rebuilt from the object store and the safekeepers.',
-    });
+    this.engine.log.error('timeline stopped', { timeline: this.id, error });
+    this.stop(
+      new Fault('timeline-poisoned', `timeline ${this.id} is stopped: ${error.message}`, {
+        cause: error,
+        hint: 'Restart the pageserver; the timeline is rebuilt from the object store and the safekeepers.',
+      }),
+    );
+  }
+
+  get isAlive(): boolean {
+    return this.poison === undefined;
+  }
+
+  checkAlive(): void {
+    if (this.poison) throw this.poison;
+  }
+
+  private stop(reason: Fault): void {
+    this.poison ??= reason;
     this.waiters.failAll(this.poison);
   }
 
-  // ---- for the writer ---------------------------------------------------------------------------------------
+  // ---- for the engine's other parts -------------------------------------------------------------------------
+
+  /** Replace the state; what must hold of it is checked. */
+  change(part: Partial<TimelineState>): void {
+    const next = { ...this.state, ...part };
+    checkSuccessor(this.state, next);
+    this.state = next;
+    this.countMemory();
+  }
 
   advance(lsn: number, prev: number): void {
-    const { state } = this;
-    assert(lsn >= state.lastRecordLsn, 'the last record LSN never goes back');
-    this.state = { ...state, lastRecordLsn: lsn, prevRecordLsn: prev };
+    this.change({ lastRecordLsn: lsn, prevRecordLsn: prev });
     this.waiters.wake(lsn);
+    this.flusher.advanced();
   }
 
-  readPage(rel: number, blk: number, lsn: number, page: Page): void {
-    const values = this.lists.pop() ?? new ValueList();
-    values.reset(-1);
-    this.collect(rel, blk, lsn, values);
-    this.reconstructor.page(values, page);
-    this.lists.push(values);
+  /** New layers in, old ones out, in one change of state. */
+  replaceLayers(added: readonly LayerDesc[], removed: readonly Layer[]): void {
+    const store = this.storeOrThrow();
+    const layers = added.map(desc => new Layer(desc, d => store.open(d)));
+    if (layers.length === 0 && removed.length === 0) return;
+    this.change({ layers: this.state.layers.edited(layers, removed) });
+    for (const layer of removed) this.engine.openLayers.retire(layer);
+    store.changed({ added, removed: removed.map(layer => layer.desc) });
   }
 
-  readBytes(rel: number, blk: number, lsn: number): Uint8Array | undefined {
-    const values = this.lists.pop() ?? new ValueList();
-    values.reset(-1);
-    this.collect(rel, blk, lsn, values);
-    const bytes = values.newest();
-    this.lists.push(values);
-    return bytes;
+  /** Values were put that no advance covers yet. */
+  get isMidway(): boolean {
+    return this.theWriter.isMidway;
   }
 
-  // -----------------------------------------------------------------------------------------------------------
+  /** The writer waits at a limit: do what frees it. */
+  relieve(limit: Limit): void {
+    if (limit === 'memory') this.engine.relieveMemory();
+    else if (limit === 'l0') this.upkeep.start();
+  }
+
+  /** Everything frozen is on disk. */
+  flushed(): void {
+    if (this.engine.settings.background) this.upkeep.start();
+  }
+
+  /** Make room: freeze what is open, and write it out. */
+  flushSoon(): void {
+    this.flusher.freeze();
+    this.flusher.start();
+  }
+
+  storeOrThrow(): LayerStore {
+    if (this.store === undefined) throw new Violation(`timeline ${this.id} has nowhere to keep layers`);
+    return this.store;
+  }
 
   private checkRead(lsn: number): void {
     if (this.poison) throw this.poison;
@@ -227,113 +353,17 @@ export class Timeline {
       );
   }
 
-  private collect(rel: number, blk: number, lsn: number, values: ValueList): boolean {
+  private countMemory(): void {
     const { open, frozen } = this.state;
-    if (open.get(rel, blk, lsn + 1, values)) return true;
-    for (let i = frozen.length - 1; i >= 0; i--) if (frozen[i]!.get(rel, blk, lsn + 1, values)) return true;
-    return this.ancestor?.collect(rel, blk, Math.min(lsn, this.ancestorLsn), values) ?? false;
-  }
-
-  /** Every key's chain, newest first; those of the ancestor below ours. */
-  private gather(range: KeyRange, lsn: number, chains: Map<number, ValueList>): void {
-    for (const layer of [this.state.open, ...this.state.frozen.toReversed()]) {
-      const found = new KeyedValues();
-      layer.scan(range, 0, lsn + 1, found);
-      found.newestFirst(chains);
-    }
-    this.ancestor?.gather(range, Math.min(lsn, this.ancestorLsn), chains);
+    let bytes = open.bytes;
+    for (let i = 0; i < frozen.length; i++) bytes += frozen[i]!.bytes;
+    this.engine.memoryBytes += bytes - this.memoryBytes;
+    this.memoryBytes = bytes;
   }
 }
 
-export interface PageRequest {
-  readonly rel: number;
-  readonly blk: number;
-  readonly lsn: number;
-  readonly into: Uint8Array;
-  readonly at: number;
-}
-
-/** A scan comes oldest first within a key; chains want the newest first. */
-class KeyedValues implements ValueVisitor {
-  private readonly keys = new Map<number, Parameters<ValueList['add']>[]>();
-
-  visit(
-    rel: number,
-    blk: number,
-    lsn: number,
-    kind: number,
-    blockId: number,
-    bytes: Uint8Array,
-    offset: number,
-    length: number,
-  ): void {
-    const packed = packKey(rel, blk);
-    let values = this.keys.get(packed);
-    if (!values) this.keys.set(packed, (values = []));
-    if (isBase(kind)) values.length = 0;
-    values.push([lsn, kind, blockId, bytes, offset, length, false]);
-  }
-
-  newestFirst(chains: Map<number, ValueList>): void {
-    for (const [packed, values] of this.keys) {
-      let chain = chains.get(packed);
-      if (!chain) chains.set(packed, (chain = new ValueList()));
-      for (let i = values.length - 1; i >= 0 && !chain.complete; i--) chain.add(...values[i]!);
-    }
-  }
-}
-
-class Writer implements TimelineWriter {
-  private readonly timeline: Timeline;
-  private floor = 0;
-
-  constructor(timeline: Timeline) {
-    this.timeline = timeline;
-  }
-
-  put(
-    rel: number,
-    blk: number,
-    lsn: number,
-    kind: ValueKind,
-    blockId: number,
-    bytes: Uint8Array,
-    offset: number,
-    length: number,
-  ): void {
-    this.beginShared(lsn, bytes, offset, length);
-    this.putShared(rel, blk, kind, blockId);
-  }
-
-  beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void {
-    const { state } = this.timeline;
-    assert(lsn > state.lastRecordLsn && lsn >= this.floor, 'a value at or below the last record');
-    this.floor = lsn;
-    state.open.beginShared(lsn, bytes, offset, length);
-  }
-
-  putShared(rel: number, blk: number, kind: ValueKind, blockId: number): void {
-    this.timeline.state.open.putShared(rel, blk, kind, blockId);
-  }
-
-  advance(lsn: number, prev: number): void {
-    assert(lsn >= this.floor, 'an advance that leaves a value above it');
-    this.timeline.advance(lsn, prev);
-  }
-
-  fullPageWrites(on: boolean, lsn: number): void {
-    if (this.timeline.fullPageWrites?.on !== on) this.timeline.fullPageWrites = { on, lsn };
-  }
-
-  async getBytes(rel: number, blk: number, lsn: number): Promise<Uint8Array | undefined> {
-    return this.timeline.readBytes(rel, blk, lsn);
-  }
-
-  async getPage(rel: number, blk: number, lsn: number): Promise<Uint8Array> {
-    const page = newPage();
-    this.timeline.readPage(rel, blk, lsn, page);
-    return page.bytes;
-  }
-
-  async ready(): Promise<void> {}
+/** Wait for all, so that none fails unheard; then fail as the first that did. */
+async function settle(waiting: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(waiting))
+    if (result.status === 'rejected') throw result.reason;
 }

@@ -1,0 +1,152 @@
+// Memory onto the disk: the open layer is frozen between two batches of records, and frozen layers are written as
+// layers of level 0, oldest first, one at a time. What is frozen stays readable until its layer is in the state.
+//
+//   freeze    open -> frozen, a new open one          synchronous, only where every value was advanced over
+//   flush     frozen[0] -> pool -> file, durable -> state: layer in, frozen out, disk-consistent LSN up
+//
+// A full disk or a lost pool is waited out; the memory limit then holds the writer back.
+
+import { isFault } from '../../base/fault.ts';
+import { formatLsn } from '../../base/lsn.ts';
+import { packMemoryLayer } from '../jobs/flush.ts';
+import { ALL_KEYS } from '../key.ts';
+import { describeLayer, type LayerIdentity } from '../layers/layer-name.ts';
+import { MemoryLayer } from '../layers/memory-layer.ts';
+import { Layer } from '../layers/open-layers.ts';
+import { writePieces } from './layer-output.ts';
+import type { Timeline } from './timeline.ts';
+
+const RETRY_MS = 1000;
+
+export class Flusher {
+  private readonly timeline: Timeline;
+  private flushing: Promise<void> | undefined;
+  /** Asked for while values were put that no advance had covered yet. */
+  private freezeWanted: (() => void)[] = [];
+  /** Frozen after so much WAL; of the clock, when the open layer got its first value. */
+  private openedMs: number | undefined;
+
+  constructor(timeline: Timeline) {
+    this.timeline = timeline;
+  }
+
+  /** After every advance: is the open layer large or old enough? */
+  advanced(): void {
+    const { timeline } = this;
+    if (this.freezeWanted.length > 0) {
+      this.freeze();
+      for (const wake of this.freezeWanted.splice(0)) wake();
+    }
+    const { settings, clock } = timeline.engine;
+    if (!settings.background || timeline.store === undefined) return;
+    const { open, lastRecordLsn } = timeline.state;
+    if (open.entries > 0) this.openedMs ??= clock.monotonic();
+    const isDue =
+      open.bytes >= settings.memoryLayerBytesMax ||
+      lastRecordLsn - open.lsnStart >= settings.checkpointDistance ||
+      (this.openedMs !== undefined && clock.monotonic() - this.openedMs >= settings.checkpointTimeoutMs);
+    if (isDue && this.freeze()) this.start();
+  }
+
+  /** The open layer becomes a frozen one; false when it may not be, or there is nothing new. */
+  freeze(): boolean {
+    const { timeline } = this;
+    const { state } = timeline;
+    const { open, lastRecordLsn, prevRecordLsn } = state;
+    if (timeline.isMidway || lastRecordLsn < open.lsnStart) return false;
+    open.freeze(lastRecordLsn + 1, prevRecordLsn);
+    this.openedMs = undefined;
+    timeline.change({ open: new MemoryLayer(lastRecordLsn + 1), frozen: [...state.frozen, open] });
+    return true;
+  }
+
+  /** Everything up to the last record is on disk when it resolves. */
+  async freezeAndFlush(): Promise<void> {
+    if (this.timeline.isMidway) await new Promise<void>(resolve => this.freezeWanted.push(resolve));
+    else this.freeze();
+    const target = this.timeline.state.open.lsnStart - 1;
+    while (this.timeline.state.diskConsistentLsn < target) await this.flushNow();
+  }
+
+  /** In the background; troubles that pass are waited out, others stop the timeline. */
+  start(): void {
+    if (this.flushing) return;
+    void this.flushPatiently();
+  }
+
+  private async flushPatiently(): Promise<void> {
+    const { timeline } = this;
+    const { engine } = timeline;
+    while (timeline.state.frozen.length > 0 && timeline.isAlive) {
+      try {
+        await this.flushNow();
+      } catch (error) {
+        if (!isFault(error)) {
+          timeline.fail(error as Error);
+          return;
+        }
+        engine.log.warn('flush failed, tried again', { timeline: timeline.id, error });
+        await engine.clock.sleep(RETRY_MS);
+      }
+    }
+    timeline.flushed();
+  }
+
+  /** All that is frozen now. One flush at a time: later callers wait for the one under way. */
+  private flushNow(): Promise<void> {
+    this.flushing ??= this.flushAll().finally(() => {
+      this.flushing = undefined;
+    });
+    return this.flushing;
+  }
+
+  private async flushAll(): Promise<void> {
+    for (let next = this.timeline.state.frozen[0]; next !== undefined; next = this.timeline.state.frozen[0])
+      await this.flushOne(next);
+  }
+
+  private async flushOne(memory: MemoryLayer): Promise<void> {
+    const { timeline } = this;
+    timeline.checkAlive();
+    const layer = memory.entries === 0 ? undefined : await this.write(memory);
+    const { state } = timeline;
+    timeline.change({
+      frozen: state.frozen.slice(1),
+      layers: layer === undefined ? state.layers : state.layers.edited([layer]),
+      diskConsistentLsn: memory.lsnEnd - 1,
+      diskConsistentPrev: memory.lastPrev,
+    });
+    timeline.storeOrThrow().changed({ added: layer === undefined ? [] : [layer.desc], removed: [] });
+  }
+
+  private async write(memory: MemoryLayer): Promise<Layer> {
+    const { engine } = this.timeline;
+    const store = this.timeline.storeOrThrow();
+    const identity: LayerIdentity = {
+      kind: 'delta',
+      sparse: false,
+      keys: ALL_KEYS,
+      lsnStart: memory.lsnStart,
+      lsnEnd: memory.lsnEnd,
+      generation: store.generation,
+    };
+    const input = await packMemoryLayer(memory, identity, () => engine.clock.sleep(0));
+    const file = await engine.pool.run('flush', input);
+    const desc = describeLayer(identity, engine.random.below(0x1_0000_0000), file.length);
+    const writer = await store.create(desc.name);
+    try {
+      await writePieces(writer, file);
+      await writer.finish();
+    } catch (error) {
+      await writer.abort().catch(() => undefined);
+      throw error;
+    }
+    engine.log.debug('flushed', {
+      timeline: this.timeline.id,
+      layer: desc.name,
+      bytes: desc.bytes,
+      lsn: formatLsn(memory.lsnEnd - 1),
+    });
+    return new Layer(desc, d => store.open(d));
+  }
+}
