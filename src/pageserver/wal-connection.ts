@@ -151,6 +151,8 @@ class Stream {
   private readonly reader: WalReader;
   private readonly record = new WalRecord();
   private expected: number;
+  /** Others have their turn then. */
+  private sliceEndMs = 0;
 
   constructor(
     copy: CopyStream,
@@ -202,20 +204,22 @@ class Stream {
     await this.reply(this.expected);
   }
 
-  /** All of a chunk, slice by slice. */
+  /** All of a chunk, slice by slice; what is left of a slice is the next chunk's. */
   private async ingest(wal: Uint8Array, signal: AbortSignal): Promise<void> {
     const { clock } = this.deps;
     this.reader.push(wal);
-    for (;;) {
+    for (let more = true; more; ) {
       await this.sink.ready(signal);
-      if (!(await this.slice(clock.monotonic() + SLICE_MS))) return;
+      more = await this.slice();
+      if (clock.monotonic() < this.sliceEndMs) continue;
       await turn(clock);
       signal.throwIfAborted();
+      this.sliceEndMs = clock.monotonic() + SLICE_MS;
     }
   }
 
   /** Records until the time is up, and a commit over them; false when the chunk is used up. */
-  private async slice(untilMs: number): Promise<boolean> {
+  private async slice(): Promise<boolean> {
     const { reader, record, sink } = this;
     const { clock } = this.deps;
     let count = 0;
@@ -223,7 +227,7 @@ class Stream {
       while (reader.next(record)) {
         const pending = this.hand(record);
         if (pending) await pending;
-        if (++count % SLICE_RECORDS === 0 && clock.monotonic() >= untilMs) return true;
+        if (++count % SLICE_RECORDS === 0 && clock.monotonic() >= this.sliceEndMs) return true;
       }
       return false;
     } finally {
