@@ -202,6 +202,17 @@ export interface Pool {
   run(job: string, input: Uint8Array): Promise<Uint8Array>;
 }
 
+/** A data directory that initdb made, to be read once. */
+export interface NewCluster {
+  readonly disk: Disk;
+  remove(): Promise<void>;
+}
+
+/** Makes Postgres clusters. Error: `initdb-failed`; `config-invalid` when there is no initdb of that major. */
+export interface Initdb {
+  run(options: { major: number; superuser: string; locale: string }): Promise<NewCluster>;
+}
+
 /** A position that others wait for. */
 export interface LsnWaiter {
   waitFor(lsn: Lsn, signal?: AbortSignal): Promise<void>;
