@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { KeyFault } from '../base/key-fault.ts';
 import type { KeyContext, KeyState, Keys, UnwrappedSecret, WrappedSecret } from '../base/ports.ts';
 
-interface KeyFile {
+export interface KeyFile {
   readonly format: 1;
   readonly id: string;
   readonly state: Exclude<KeyState, 'destroyed'>;
@@ -45,14 +45,14 @@ export class LocalKeys implements Keys {
     this.directory = directory;
   }
 
-  private path(id: string): string {
+  protected path(id: string): string {
     if (NAME.test(id)) return join(this.directory, `${id}.json`);
     throw new KeyFault('key-missing', `"${id}" is no name for a local key`, {
       hint: 'Letters, digits, dots, dashes and underscores; it becomes a file name.',
     });
   }
 
-  private async load(id: string): Promise<KeyFile | undefined> {
+  protected async load(id: string): Promise<KeyFile | undefined> {
     const path = this.path(id);
     let file: fs.FileHandle;
     try {
@@ -91,7 +91,7 @@ export class LocalKeys implements Keys {
     });
   }
 
-  private async save(file: KeyFile, create: boolean): Promise<void> {
+  protected async save(file: KeyFile, create: boolean): Promise<void> {
     const path = this.path(file.id);
     const aside = `${path}.${randomBytes(6).toString('hex')}`;
     await fs.mkdir(this.directory, { recursive: true, mode: 0o700 });
