@@ -39,6 +39,8 @@ export class DataKey implements KeyHolder {
   private readonly stretches = new Map<string, KeyObject>();
   /** The error when the DEK cannot be opened: names the file. */
   private readonly refused: () => Error;
+  /** Plaintext that the file keeps at hand goes with the key. */
+  onWipe: () => void = () => undefined;
 
   constructor(keys: FileKeys, wrapped: WrappedDek, refused: () => Error, secrets?: FileSecrets) {
     this.keys = keys;
@@ -81,6 +83,7 @@ export class DataKey implements KeyHolder {
   wipe(): void {
     this.secrets = undefined;
     this.stretches.clear();
+    this.onWipe();
   }
 
   release(): void {

@@ -204,6 +204,18 @@ describe('rotation', () => {
     expect((await w.readable()).length).toBe(7);
   });
 
+  test('by one who slept: its number is free again, and it gives way all the same', async () => {
+    const w = await filled();
+    const { store } = w.ring.admin;
+    const asleep = await w.ring.admin.load(T);
+    await w.ring.admin.rotateKek(T);
+    await w.ring.admin.rotateKek(T);
+    const stale = { ...asleep, sequence: asleep.sequence + 1, cmk: 'sim:two' };
+    await expect(store.put(stale)).rejects.toMatchObject({ code: 'key-conflict' });
+    expect(await w.ring.admin.load(T)).toMatchObject({ cmk: 'sim:one', sequence: asleep.sequence + 2 });
+    expect([...w.blobs.objects.keys()].filter(key => key.includes('document-')).length).toBe(1);
+  });
+
   test('a put whose answer was lost is not taken for somebody else’s', async () => {
     const w = await filled();
     const { blobs } = w;

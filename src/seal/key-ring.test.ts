@@ -155,7 +155,12 @@ describe('revocation', () => {
     w.kms.set('a', 'enabled');
     await w.pass(MINUTE + 200);
     expect(await works(w, a)).toBe(true);
+    // The open file had let go of its key, and unwraps it again.
+    const { opened } = w.ring.keysOf(A)!;
     expect(await open.read(0, 1)).toEqual(utf8('x'));
+    expect(w.ring.keysOf(A)!.opened).toBe(opened + 1);
+    await open.read(0, 1);
+    expect(w.ring.keysOf(A)!.opened).toBe(opened + 1);
     expect(w.events.filter(e => e.tenant === A).map(e => e.news)).toEqual(['opened', 'revoked', 'restored']);
     expect(w.events.filter(e => e.tenant === B).map(e => e.news)).toEqual(['opened']);
   });

@@ -29,6 +29,7 @@ export class LogReader {
 
   constructor(options: LogReaderOptions) {
     this.options = options;
+    options.key.onWipe = () => this.forget();
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {

@@ -197,6 +197,7 @@ export class SealedFile implements SealedSource {
     this.options = options;
     this.size = geometry.size;
     this.dekId = dekId;
+    key.onWipe = () => this.forget();
   }
 
   async proveEnd(): Promise<void> {
@@ -217,7 +218,8 @@ export class SealedFile implements SealedSource {
     const from = Math.floor(offset / chunkBytes);
     const to = Math.floor((offset + length - 1) / chunkBytes);
     const start = offset - from * chunkBytes;
-    if (from === to && from === chunks - 1) return this.tail.slice(start, start + length);
+    if (from === to && from === chunks - 1 && this.tail.length > 0)
+      return this.tail.slice(start, start + length);
     if (from === to && from === this.recentChunk) return this.recent.slice(start, start + length);
     const plains = await this.openChunks(from, to);
     this.recentChunk = to;
@@ -256,11 +258,14 @@ export class SealedFile implements SealedSource {
     return plains;
   }
 
-  async close(): Promise<void> {
-    this.key.release();
+  private forget(): void {
     this.tail = EMPTY_BYTES;
     this.recent = EMPTY_BYTES;
     this.recentChunk = -1;
+  }
+
+  async close(): Promise<void> {
+    this.key.release();
     await this.options.close?.();
   }
 }
