@@ -15,6 +15,7 @@ import { localBlobs } from './blobs-local.ts';
 import { retryingBlobs } from './blobs-retry.ts';
 import { s3Blobs } from './blobs-s3.ts';
 import { hostClock } from './clock.ts';
+import { openBlobs, s3Location } from './open-blobs.ts';
 import { hostRandom } from './random.ts';
 
 let root: string;
@@ -152,6 +153,46 @@ describe('S3 (moto)', () => {
     ).rejects.toMatchObject({ code: 'config-invalid' });
     const nobody = s3Blobs({ bucket: 'bucket', region, endpoint: 'http://127.0.0.1:1', credentials });
     await expect(nobody.get('x')).rejects.toMatchObject({ code: 'blob-unavailable', kind: 'unavailable' });
+  });
+});
+
+describe('a location', () => {
+  test('is a directory or a bucket', async () => {
+    expect(s3Location('s3://b')).toEqual({ bucket: 'b', prefix: '', region: undefined, endpoint: undefined });
+    expect(s3Location('s3://b/some/prefix/?region=eu-west-1&endpoint=http%3A%2F%2Flocalhost%3A9000')).toEqual(
+      {
+        bucket: 'b',
+        prefix: 'some/prefix',
+        region: 'eu-west-1',
+        endpoint: 'http://localhost:9000',
+      },
+    );
+    expect(() => s3Location('s3://b?acl=public')).toThrow('not the location of a bucket');
+    await expect(openBlobs('ftp://x')).rejects.toMatchObject({ code: 'config-invalid' });
+    for (const location of [join(root, 'located'), `file://${join(root, 'located')}`]) {
+      const blobs = await openBlobs(location);
+      await blobs.put('x', utf8('y'));
+      expect(await blobs.get('x')).toEqual(utf8('y'));
+    }
+  });
+
+  test('opens S3 as well', async context => {
+    if (typeof moto === 'string') return context.skip(moto);
+    const { accessKeyId, secretAccessKey } = moto.credentials;
+    const before = { ...process.env };
+    Object.assign(process.env, { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey });
+    try {
+      const blobs = await openBlobs(
+        `s3://bucket/located?region=us-east-1&endpoint=${encodeURIComponent(moto.endpoint)}`,
+      );
+      await blobs.put('x', utf8('y'), { onlyIfAbsent: true });
+      expect(await listed(blobs, '')).toEqual(['x']);
+    } finally {
+      for (const name of ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']) {
+        if (before[name] === undefined) delete process.env[name];
+        else process.env[name] = before[name];
+      }
+    }
   });
 });
 

@@ -1,8 +1,9 @@
 // Every verb of the command line, in the order of the help.
 
 import type { Verb } from '../../base/command.ts';
+import { inspectSealedVerb } from './inspect-sealed.ts';
 import { keyVerbs } from './keys.ts';
 import { walDump } from './wal-dump.ts';
 import { walVerify } from './wal-verify.ts';
 
-export const verbs: readonly Verb[] = [walDump, walVerify, ...keyVerbs];
+export const verbs: readonly Verb[] = [walDump, walVerify, ...keyVerbs, inspectSealedVerb];
