@@ -19,7 +19,7 @@ const put = fc.record({
   lsn: fc.integer({ min: 0, max: 3 }),
   kind: fc.constantFrom<ValueKind>(VALUE_RECORD, VALUE_BYTES),
   byte: fc.integer({ min: 0, max: 255 }),
-  length: fc.constantFrom(1, 63, 64, 65, 300_000),
+  length: fc.constantFrom(0, 1, 63, 64, 65, 300_000),
 });
 
 function fill(puts: readonly Put[]): { layer: MemoryLayer; all: Put[] } {
@@ -29,7 +29,7 @@ function fill(puts: readonly Put[]): { layer: MemoryLayer; all: Put[] } {
   for (const p of puts) {
     lsn += p.lsn;
     layer.put(p.rel, p.blk, lsn, p.kind, 5, new Uint8Array(p.length + 2).fill(p.byte), 1, p.length);
-    all.push({ ...p, lsn });
+    all.push({ ...p, lsn, byte: p.length === 0 ? -1 : p.byte });
   }
   return { layer, all };
 }
@@ -43,7 +43,14 @@ test('a key gives its values below an LSN, newest first, as a plain list would',
         layer.get(rel, blk, 100 + bound, {
           add: (lsn, kind, blockId, bytes, offset, length) => {
             expect(blockId).toBe(5);
-            got.push({ rel, blk, lsn, kind: kind as ValueKind, byte: bytes[offset + length - 1]!, length });
+            got.push({
+              rel,
+              blk,
+              lsn,
+              kind: kind as ValueKind,
+              byte: length === 0 ? -1 : bytes[offset + length - 1]!,
+              length,
+            });
             return false;
           },
         });
@@ -62,7 +69,14 @@ test('a scan goes by key and then by age, and a sink that has enough ends the wa
       const got: Put[] = [];
       layer.scan(ALL_KEYS, 0, Infinity, {
         visit: (rel, blk, lsn, kind, _id, bytes, offset, length) =>
-          void got.push({ rel, blk, lsn, kind: kind as ValueKind, byte: bytes[offset]!, length }),
+          void got.push({
+            rel,
+            blk,
+            lsn,
+            kind: kind as ValueKind,
+            byte: length === 0 ? -1 : bytes[offset]!,
+            length,
+          }),
       });
       const wanted = all
         .map((p, i) => ({ p, i }))

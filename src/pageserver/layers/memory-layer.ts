@@ -145,7 +145,7 @@ export class MemoryLayer {
   beginShared(lsn: number, bytes: Uint8Array, offset: number, length: number): void {
     assert(lsn >= this.lsnStart, 'a value older than its layer');
     assert(!this.frozen, 'a value for a frozen layer');
-    if (this.chunkFill + length > this.chunkSize) this.newChunk(length);
+    if (this.chunkFill + length > this.chunkSize || this.chunks.length === 0) this.newChunk(length);
     const at = this.chunkFill;
     const chunk = this.chunks[this.chunks.length - 1]!;
     if (length <= 64) for (let i = 0; i < length; i++) chunk[at + i] = bytes[offset + i]!;

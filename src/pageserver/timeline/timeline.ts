@@ -223,7 +223,7 @@ export class Timeline {
     }
     if (lsn >= gcCutoffLsn || retained.includes(lsn)) return;
     throw new Fault(
-      'lsn-invalid',
+      'lsn-collected',
       `timeline ${this.id} no longer has ${formatLsn(lsn)}: its history begins at ${formatLsn(gcCutoffLsn)}`,
       { hint: 'Raise pitr_interval or gc_horizon, or lease the LSN, to keep more history.' },
     );
