@@ -38,6 +38,8 @@ const indexArb: fc.Arbitrary<IndexPart> = fc
     ancestor: fc.option(ancestryArb, { nil: undefined }),
     initdbLsn: lsnArb,
     gcCutoffLsn: lsnArb,
+    retainedLsns: fc.array(lsnArb),
+    flavour: fc.constantFrom('neon' as const, 'stock' as const),
     archivedAt: msArb,
     deletedAt: msArb,
     markedInvisibleAt: msArb,

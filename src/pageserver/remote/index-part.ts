@@ -8,18 +8,19 @@
 //    "metadata":{"prev_record_lsn":…|null,"ancestor_timeline":…|null,"ancestor_lsn":…,"latest_gc_cutoff_lsn":…,
 //                "initdb_lsn":…,"pg_version":17},
 //    "forgotten":["<layer>", ...],
-//    "archived_at"?,"deleted_at"?,"marked_invisible_at"?,"lineage"?,"gc_blocking"?,"full_page_writes"?,"import"?}
+//    "retained_lsns"?,"flavour"?,"archived_at"?,"deleted_at"?,"marked_invisible_at"?,"lineage"?,"gc_blocking"?,
+//    "full_page_writes"?,"import"?}
 //
 // `forgotten` names the objects that an index named once and no longer does, until they are deleted: a crash between
 // "the index forgets" and "the object is gone" leaks nothing, on whatever machine the timeline is attached next.
 // `shard` is there when a layer belongs to another shard's directory (a split's children read their parent's layers);
-// such a layer is never deleted by us.
+// such a layer is never deleted by us. `retained_lsns` are the branch points and leases below the GC cutoff that the
+// last GC kept: what a merge must go on keeping until the next one, though leases themselves are in memory alone.
 //
 // Invariants (`auditIndex`, `auditSuccessor`): a timeline without an ancestor has layers; no layer is of a later
 // generation than the index; nothing is both named and forgotten; positions never go back from one index to the next.
 //
-// Answers to remote_timeline_client/index.rs and metadata.rs, whose field names it keeps; `sequence`, `forgotten` and
-// `full_page_writes` are ours.
+// Answers to remote_timeline_client/index.rs and metadata.rs, whose field names it keeps; what it does not have is ours.
 
 import { assert } from '../../base/assert.ts';
 import { fromUtf8, utf8 } from '../../base/bytes.ts';
@@ -84,6 +85,10 @@ export interface IndexPart {
   readonly ancestor: Ancestry | undefined;
   readonly initdbLsn: number;
   readonly gcCutoffLsn: number;
+  /** Kept by the last GC though below its cutoff; ascending. */
+  readonly retainedLsns: readonly number[];
+  /** Whose log it takes in: in 14 and 15 Neon's build writes heap records of its own. */
+  readonly flavour: 'neon' | 'stock';
   /** Milliseconds since the epoch. */
   readonly archivedAt: number | undefined;
   readonly deletedAt: number | undefined;
@@ -110,6 +115,8 @@ export function newIndex(seed: IndexSeed): IndexPart {
     forgotten: [],
     ancestor: undefined,
     gcCutoffLsn: 0,
+    retainedLsns: [],
+    flavour: 'neon',
     archivedAt: undefined,
     deletedAt: undefined,
     markedInvisibleAt: undefined,
@@ -143,6 +150,8 @@ const indexSchema = object({
     pg_version: integer(),
   }),
   forgotten: array(string()),
+  retained_lsns: optional(array(lsnSchema)),
+  flavour: optional(oneOf('neon', 'stock')),
   archived_at: instant,
   deleted_at: instant,
   marked_invisible_at: instant,
@@ -183,6 +192,8 @@ export function encodeIndex(index: IndexPart): Uint8Array {
         pg_version: index.pgVersion,
       },
       forgotten: index.forgotten,
+      ...(index.retainedLsns.length === 0 ? {} : { retained_lsns: index.retainedLsns.map(formatLsn) }),
+      ...(index.flavour === 'neon' ? {} : { flavour: index.flavour }),
       ...(index.archivedAt === undefined ? {} : { archived_at: isoOf(index.archivedAt) }),
       ...(index.deletedAt === undefined ? {} : { deleted_at: isoOf(index.deletedAt) }),
       ...(index.markedInvisibleAt === undefined
@@ -259,6 +270,8 @@ function fromJson(json: IndexJson): IndexPart {
       : undefined,
     initdbLsn: metadata.initdb_lsn,
     gcCutoffLsn: metadata.latest_gc_cutoff_lsn,
+    retainedLsns: json.retained_lsns ?? [],
+    flavour: json.flavour ?? 'neon',
     archivedAt: msOf(json.archived_at),
     deletedAt: msOf(json.deleted_at),
     markedInvisibleAt: msOf(json.marked_invisible_at),

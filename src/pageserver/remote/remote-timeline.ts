@@ -15,7 +15,7 @@ import type { DeletionQueue } from './deletion-queue.ts';
 import type { IndexPart, LayerRef } from './index-part.ts';
 import { type CacheCounters, LayerCache } from './layer-cache.ts';
 import type { TenantShard } from './paths.ts';
-import { type Permissions, UploadQueue } from './upload-queue.ts';
+import { type IndexChange, type Permissions, UploadQueue } from './upload-queue.ts';
 import { type UploadCounters, Uploader } from './uploader.ts';
 import type { Validator } from './validator.ts';
 
@@ -52,9 +52,11 @@ export interface RemoteTimelineOptions {
   readonly fatal?: (error: unknown) => void;
 }
 
-export interface LayerChange {
+export interface AddedLayer {
   readonly name: string;
   readonly bytes: number;
+  /** Ours, but for a layer that an ancestor wrote. */
+  readonly generation?: number;
 }
 
 /** Layers of one timeline on their way at once. */
@@ -134,17 +136,19 @@ export class RemoteTimeline {
    * Layers came (their files are here) and went (nobody reads them any more), and the timeline's positions with
    * them: one index will say all of it. Its number.
    */
-  layersChanged(
-    added: readonly LayerChange[],
-    removed: readonly string[],
-    change: Partial<IndexPart> = {},
-  ): number {
-    for (const { name, bytes } of added) {
-      this.queue.addLayer(name, bytes);
-      this.cache.arrived(name, bytes);
-    }
+  layersChanged(added: readonly AddedLayer[], removed: readonly string[], change: IndexChange = {}): number {
+    this.layersArrived(added);
     this.queue.removeLayers(removed);
     return this.changeIndex(change);
+  }
+
+  /** Layers that no index is to name yet: they are sent all the same. */
+  layersArrived(added: readonly AddedLayer[]): void {
+    for (const { name, bytes, generation } of added) {
+      this.queue.addLayer(name, bytes, generation);
+      this.cache.arrived(name, bytes);
+    }
+    this.uploader.pump();
   }
 
   /** The local copies of layers that are the timeline's no more. */
@@ -152,9 +156,8 @@ export class RemoteTimeline {
     for (const layer of removed) await this.cache.remove(layer);
   }
 
-  changeIndex(change: Partial<IndexPart>): number {
-    const { layers: _, forgotten: __, sequence: ___, version: ____, ...rest } = change;
-    if (Object.keys(rest).length > 0) this.queue.change(rest);
+  changeIndex(change: IndexChange): number {
+    if (Object.keys(change).length > 0) this.queue.change(change);
     const sequence = this.queue.commit();
     this.uploader.pump();
     return sequence;

@@ -30,6 +30,9 @@ export type UploadOp =
   | { readonly do: 'put-index'; readonly index: IndexPart }
   | { readonly do: 'delete'; readonly layers: readonly string[] };
 
+/** What else an index says may change at will. */
+export type IndexChange = Partial<Omit<IndexPart, 'layers' | 'forgotten' | 'sequence' | 'version'>>;
+
 export interface Permissions {
   readonly upload: boolean;
   readonly delete: boolean;
@@ -105,9 +108,9 @@ export class UploadQueue {
 
   // ------------------------------------------------------------------------------------------------ what changed
 
-  /** A new layer: its file is there, under its name and our generation. */
-  addLayer(name: string, bytes: number): void {
-    const ref: LayerRef = { bytes, generation: this.generation, shard: this.shard };
+  /** A new layer: its file is there. It is of our generation, but for one that an ancestor wrote. */
+  addLayer(name: string, bytes: number, generation = this.generation): void {
+    const ref: LayerRef = { bytes, generation, shard: this.shard };
     assert(!this.dirty.layers.has(name) && !this.forgotten.has(name), `layer ${name} is added twice`);
     this.uploads.set(name, { ref, state: 'queued', removedAt: undefined });
     this.dirty = { ...this.dirty, layers: new Map(this.dirty.layers).set(name, ref) };
@@ -152,7 +155,7 @@ export class UploadQueue {
     return true;
   }
 
-  change(change: Partial<Omit<IndexPart, 'layers' | 'forgotten' | 'sequence' | 'version'>>): void {
+  change(change: IndexChange): void {
     this.dirty = { ...this.dirty, ...change };
     this.changed = true;
   }
