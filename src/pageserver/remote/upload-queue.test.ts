@@ -148,7 +148,7 @@ test('whatever happens in whatever order, the index in the store names only what
       queue.commit();
       expect(queue.dirty.forgotten).toEqual([]);
     }),
-    { numRuns: 2000 },
+    { numRuns: 3000 },
   );
 });
 

@@ -61,6 +61,7 @@ interface Waiting {
 interface Sending {
   readonly ref: LayerRef;
   state: 'queued' | 'sending';
+  tried: boolean;
   /** Removed while it was on its way: to be deleted once it is there. */
   removedAt: number | undefined;
 }
@@ -112,7 +113,7 @@ export class UploadQueue {
   addLayer(name: string, bytes: number, generation = this.generation): void {
     const ref: LayerRef = { bytes, generation, shard: this.shard };
     assert(!this.dirty.layers.has(name) && !this.forgotten.has(name), `layer ${name} is added twice`);
-    this.uploads.set(name, { ref, state: 'queued', removedAt: undefined });
+    this.uploads.set(name, { ref, state: 'queued', tried: false, removedAt: undefined });
     this.dirty = { ...this.dirty, layers: new Map(this.dirty.layers).set(name, ref) };
     this.changed = true;
   }
@@ -142,7 +143,10 @@ export class UploadQueue {
     this.changed = true;
   }
 
-  /** A layer whose upload has not begun need not be sent, nor the indexes that wait for it. */
+  /**
+   * A layer that is not being sent need not be any more, nor the indexes that wait for it. True when the store has
+   * nothing of it: a try that failed may have happened.
+   */
   private withdraw(name: string, sequence: number): boolean {
     const upload = this.uploads.get(name);
     if (!upload) return false;
@@ -152,7 +156,7 @@ export class UploadQueue {
     }
     this.uploads.delete(name);
     this.waiting = this.waiting.filter(({ missing }) => !missing.has(name));
-    return true;
+    return !upload.tried;
   }
 
   change(change: IndexChange): void {
@@ -215,6 +219,7 @@ export class UploadQueue {
     for (const [layer, upload] of this.uploads) {
       if (upload.state !== 'queued') continue;
       upload.state = 'sending';
+      upload.tried = true;
       this.sending++;
       return { do: 'put-layer', layer, ref: upload.ref };
     }
