@@ -15,7 +15,7 @@ import { type Aead, aes256gcm } from './aead.ts';
 import { fileSecrets, type WrappedDek } from './envelope.ts';
 import { DataKey, type FileKeys } from './file-keys.ts';
 import { FileWriter } from './file-writer.ts';
-import { LogFile } from './log-file.ts';
+import { GROW_BYTES, LogFile } from './log-file.ts';
 import { LogReader } from './log-reader.ts';
 import { CHUNK_BYTES, openSealed, type SealedFile, sealWhole } from './sealed-file.ts';
 import {
@@ -58,6 +58,8 @@ export interface VaultOptions {
   /** The benchmark alone passes another one. */
   readonly aead?: Aead;
   readonly chunkBytes?: number;
+  /** Room that a log makes ahead of itself when its file grows; 0 for none. */
+  readonly growBytes?: number;
 }
 
 export const openVault = (options: VaultOptions): Vault => new DiskVault(options);
@@ -70,6 +72,7 @@ class DiskVault implements Vault {
   private readonly random: Random;
   private readonly aead: Aead;
   private readonly chunkBytes: number;
+  private readonly growBytes: number;
   /** DEK ids of the files this vault replaced last, by name. */
   private readonly newest = new Map<string, string>();
 
@@ -81,6 +84,7 @@ class DiskVault implements Vault {
     this.random = options.random;
     this.aead = options.aead ?? aes256gcm;
     this.chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.growBytes = options.growBytes ?? GROW_BYTES;
   }
 
   check(): void {
@@ -260,13 +264,16 @@ class DiskVault implements Vault {
     if (options.create) await this.makeLog(name, options.origin ?? 0, options.reserve ?? 0);
     const file = await this.disk.open(this.path(name), 'write');
     try {
-      const { key, scan } = await this.readLog(name, await sourceOfFile(file), options.atLeast);
+      const sealed = await sourceOfFile(file);
+      const { key, scan } = await this.readLog(name, sealed, options.atLeast);
       if (scan.torn) await file.truncate(scan.position);
       // What an earlier process wrote and did not sync may lie in the machine's memory alone.
       await file.sync();
-      const { aead, random } = this;
-      const { index, position } = scan;
-      return new LogFile({ name, where: this.where(name), file, key, aead, random, index, position });
+      const { aead, random, growBytes } = this;
+      const { index, position, torn } = scan;
+      const fileBytes = torn ? position : sealed.size;
+      const where = this.where(name);
+      return new LogFile({ name, where, file, key, aead, random, index, position, fileBytes, growBytes });
     } catch (error) {
       await file.close();
       throw error;

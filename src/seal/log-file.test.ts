@@ -12,7 +12,7 @@ import type { SealedLog } from './vault.ts';
 
 const TENANT = '11'.repeat(16);
 
-function setup(seed = 1, options: { capacityBytes?: number } = {}) {
+function setup(seed = 1, { growBytes = 0, ...options }: { capacityBytes?: number; growBytes?: number } = {}) {
   const random = new SimRandom(seed);
   const ledger = new NonceLedger();
   const disk = new SimDisk({
@@ -21,7 +21,8 @@ function setup(seed = 1, options: { capacityBytes?: number } = {}) {
     ...options,
   });
   const keys = new SimFileKeys(TENANT, random.split('kek'));
-  const open = () => openVault({ disk, directory: 'wal', scope: { tenant: TENANT }, keys, random });
+  const open = () =>
+    openVault({ disk, directory: 'wal', scope: { tenant: TENANT }, keys, random, growBytes });
   return { random, disk, keys, ledger, open, vault: open() };
 }
 
@@ -88,7 +89,6 @@ describe('a log', () => {
     const log = await vault.log('seg', { create: true, reserve: 3_000_000 });
     await put(log, 'abc');
     expect((await disk.stat('wal/seg'))?.size).toBe(3_000_000);
-    await log.close();
     const again = await open().log('seg', { create: false });
     expect(await text(again)).toBe('abc');
     await put(again, 'def');
@@ -96,6 +96,38 @@ describe('a log', () => {
     const out = await open().copyOut('seg');
     const source = await open().openLogSource('seg', out);
     expect(Buffer.from(await source.read(1, 4)).toString()).toBe('bcde');
+  });
+});
+
+describe('a growing file', () => {
+  test('grows by steps, gives the rest back when closed, and needs no room to spare on a full disk', async () => {
+    const { vault, disk, open } = setup(1, { growBytes: 4096, capacityBytes: 10_000 });
+    const sizeOf = async (): Promise<number> => (await disk.stat('wal/seg'))!.size;
+    const log = await vault.log('seg', { create: true });
+    expect(await sizeOf()).toBe(HEADER_BYTES);
+    const sizes = new Set<number>();
+    for (let i = 0; i < 40; i++) {
+      await put(log, 'x'.repeat(100));
+      sizes.add(await sizeOf());
+    }
+    const frames = 40 * (FRAME_OVERHEAD + 100);
+    expect(sizes.size).toBeLessThanOrEqual(3);
+    expect(await sizeOf()).toBeGreaterThan(HEADER_BYTES + frames);
+    await put(log, 'y'.repeat(2800)); // beyond it there is no room for another step
+    expect(log.durable).toBe(6800);
+    log.append([new Uint8Array(4000)]);
+    await expect(log.flush()).rejects.toMatchObject({ code: 'disk-full' });
+    await log.truncate(log.length - 4000);
+    await log.close();
+    const again = await open().log('seg', { create: false });
+    expect(again.length).toBe(6800);
+    await again.close();
+    const small = await vault.log('small', { create: true });
+    await put(small, 'abc');
+    await small.close();
+    expect((await disk.stat('wal/small'))!.size).toBe(HEADER_BYTES + FRAME_OVERHEAD + 3);
+    const read = await open().log('small', { create: false });
+    expect(await text(read)).toBe('abc');
   });
 });
 
@@ -271,7 +303,7 @@ class LogModel {
 
 /** One history from one seed: appends, writes, flushes, truncations, reopenings and crashes at any step. */
 async function history(seed: number): Promise<number> {
-  const { random, disk, ledger, open } = setup(seed);
+  const { random, disk, ledger, open } = setup(seed, { growBytes: [0, 100, 5000][seed % 3]! });
   const model = new LogModel();
   let log = await open().log('seg', { create: true, reserve: random.chance(0.5) ? 20_000 : 0 });
   for (let round = 0; round < 30; round++) {

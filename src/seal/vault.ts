@@ -62,7 +62,7 @@ export interface LogOptions {
   readonly create: boolean;
   /** On opening: less than this means that synced bytes were lost, and the log is refused. */
   readonly atLeast?: number;
-  /** On making: room in bytes filled with zeros ahead. Syncing into it is a third faster than growing a file. */
+  /** On making: a file of so many bytes, filled with zeros, so that it never has to grow. */
   readonly reserve?: number;
 }
 
