@@ -65,6 +65,7 @@ export const FAULTS = {
   'relation-missing': 'missing',
   'lsn-collected': 'missing',
   'ids-exhausted': 'closed',
+  'worker-failed': 'unavailable',
   'index-part': 'corrupt',
   'layer-removed': 'conflict',
   'generation-stale': 'conflict',

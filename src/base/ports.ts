@@ -199,6 +199,7 @@ export interface UnwrappedSecret {
 
 /** Jobs by name on other threads (or inline, in simulation): bytes in, bytes out. */
 export interface Pool {
+  /** The input is given away: its buffer may be transferred. */
   run(job: string, input: Uint8Array): Promise<Uint8Array>;
 }
 

@@ -1,0 +1,58 @@
+// The shell of a worker thread: takes jobs by name from the pool (pool.ts), runs them one after the other, sends the
+// result back. It knows no job itself; the composition root's worker.ts hands it the table.
+//
+//   in    { id, job, input }            the input's buffer was transferred: it is ours
+//   out   { id, output }                transferred back
+//         { id, error }                 what was thrown, taken apart (an Error's class does not travel)
+
+import { parentPort } from 'node:worker_threads';
+import { Fault, type FaultCode } from '../base/fault.ts';
+
+export interface WorkOrder {
+  readonly id: number;
+  readonly job: string;
+  readonly input: Uint8Array;
+}
+
+export interface TravellingError {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly code: FaultCode | undefined;
+  readonly hint: string | undefined;
+}
+
+export type WorkResult =
+  | { readonly id: number; readonly output: Uint8Array<ArrayBuffer> }
+  | { readonly id: number; readonly error: TravellingError };
+
+export function serveJobs(jobs: Readonly<Record<string, (input: Uint8Array) => Uint8Array>>): void {
+  const port = parentPort;
+  if (port === null) throw new Error('a worker is started by the pool');
+  port.on('message', ({ id, job, input }: WorkOrder) => {
+    try {
+      const run = jobs[job];
+      if (run === undefined) throw new Error(`no job ${job}`);
+      const output = owned(run(input));
+      port.postMessage({ id, output } satisfies WorkResult, [output.buffer]);
+    } catch (error) {
+      port.postMessage({ id, error: takeApart(error) } satisfies WorkResult);
+    }
+  });
+}
+
+/** Bytes that are the whole of their buffer: another's are not to be transferred with them. */
+export function owned(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { buffer } = bytes;
+  return buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length
+    ? new Uint8Array(buffer)
+    : new Uint8Array(bytes);
+}
+
+function takeApart(error: unknown): TravellingError {
+  if (!(error instanceof Error))
+    return { name: 'Error', message: String(error), stack: undefined, code: undefined, hint: undefined };
+  const { name, message, stack } = error;
+  const fault = error instanceof Fault ? error : undefined;
+  return { name, message, stack, code: fault?.code, hint: fault?.hint };
+}
