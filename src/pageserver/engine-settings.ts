@@ -44,6 +44,8 @@ export interface EngineSettings {
 
   /** Flush and compact as the thresholds say; tests that want to say when turn it off. */
   readonly background: boolean;
+  /** Of these, compaction alone (Neon: compaction_period = "0s" turns it off). */
+  readonly compactInBackground: boolean;
 }
 
 const MiB = 1024 * 1024;
@@ -67,4 +69,5 @@ export const ENGINE_DEFAULTS: EngineSettings = {
   openLayersMax: 2000,
   openLayersBytesMax: 128 * MiB,
   background: true,
+  compactInBackground: true,
 };

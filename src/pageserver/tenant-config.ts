@@ -240,6 +240,7 @@ export function readSettings(
 /** The engine's settings for a tenant. */
 export function engineSettingsOf(base: EngineSettings, settings: TenantSettings): EngineSettings {
   const stall = settings.l0_flush_stall_threshold;
+  const compacts = settings.compaction_period > 0;
   return {
     ...base,
     checkpointDistance: settings.checkpoint_distance,
@@ -248,6 +249,11 @@ export function engineSettingsOf(base: EngineSettings, settings: TenantSettings)
     compactionUpperLimit: Math.max(settings.compaction_threshold, settings.compaction_upper_limit),
     compactionTargetSize: settings.compaction_target_size,
     imageLayersThreshold: settings.image_creation_threshold,
-    l0CountMax: stall ? Math.max(stall, settings.compaction_threshold + 1) : base.l0CountMax,
+    l0CountMax: compacts
+      ? stall
+        ? Math.max(stall, settings.compaction_threshold + 1)
+        : base.l0CountMax
+      : Infinity,
+    compactInBackground: compacts,
   };
 }

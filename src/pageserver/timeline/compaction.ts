@@ -50,8 +50,7 @@ export interface CompactionResult {
 
 /** Level 0 into level 1, if there is enough of it (or any, when forced). */
 export async function compactLevel0(timeline: Timeline, force: boolean): Promise<CompactionResult> {
-  const { engine, state } = timeline;
-  const { settings } = engine;
+  const { engine, settings, state } = timeline;
   const l0 = state.layers.l0.map(layer => layer.desc);
   const plan = planCompaction(l0, {
     threshold: force ? 1 : settings.compactionThreshold,
@@ -201,8 +200,7 @@ const imageIdentity = (timeline: Timeline, keys: KeyRange, lsn: number, sparse: 
 });
 
 async function hotPagesOf(timeline: Timeline, layer: Layer): Promise<Float64Array> {
-  const { engine, state } = timeline;
-  const { settings } = engine;
+  const { engine, settings, state } = timeline;
   const older: Layer[] = [];
   for (const other of state.layers.overlapping(layer.desc.keys)) {
     if (other === layer || other.desc.isL0 || other.desc.lsnEnd > layer.desc.lsnEnd) continue;
@@ -274,7 +272,7 @@ async function flushAncestors(timeline: Timeline): Promise<void> {
 
 /** Dense images where so much has gathered that they are worth their bytes; answers what was written. */
 export async function imageDeepRanges(timeline: Timeline, force: boolean): Promise<readonly LayerDesc[]> {
-  const { settings } = timeline.engine;
+  const { settings } = timeline;
   const stacks = [...timeline.state.layers.stacks()].map(({ start, end, layers }) => ({
     start,
     end,
@@ -311,7 +309,7 @@ async function imageRange(timeline: Timeline, plan: DensePlan): Promise<readonly
     writeLayers(timeline, async output => {
       const parts = cutRange(files, range, PART_BYTES);
       const sizes = parts.map(part => part.bytes);
-      for (const file of cutFiles(sizes, timeline.engine.settings.compactionTargetSize)) {
+      for (const file of cutFiles(sizes, timeline.settings.compactionTargetSize)) {
         const own = parts.slice(file.from, file.to);
         await output.begin(imageIdentity(timeline, spanOf(own), lsn, false));
         await inOrder(

@@ -37,7 +37,8 @@ export class Flusher {
       this.freeze();
       for (const wake of this.freezeWanted.splice(0)) wake();
     }
-    const { settings, clock } = timeline.engine;
+    const { settings } = timeline;
+    const { clock } = timeline.engine;
     if (!settings.background || timeline.store === undefined) return;
     const { open, lastRecordLsn } = timeline.state;
     if (open.entries > 0) this.openedMs ??= clock.monotonic();

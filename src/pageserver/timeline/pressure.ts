@@ -31,10 +31,9 @@ export class Pressure {
 
   /** The limit that is reached, if any. */
   limit(): Limit | undefined {
-    const { engine, state, uploads } = this.timeline;
-    const { settings } = engine;
+    const { engine, settings, state, uploads } = this.timeline;
     if (!settings.background) return undefined;
-    if (engine.memoryBytes > settings.memoryBytesMax) return 'memory';
+    if (engine.memoryBytes > engine.settings.memoryBytesMax) return 'memory';
     if (state.layers.l0.length >= settings.l0CountMax) return 'l0';
     const lag = state.diskConsistentLsn - state.remoteConsistentLsn;
     return uploads && lag > settings.uploadLagBytesMax ? 'upload-lag' : undefined;

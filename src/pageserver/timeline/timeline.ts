@@ -16,6 +16,7 @@ import type { TimelineId } from '../../base/ids.ts';
 import { formatLsn } from '../../base/lsn.ts';
 import { BLCKSZ } from '../../xlog/page.ts';
 import type { Engine } from '../engine.ts';
+import type { EngineSettings } from '../engine-settings.ts';
 import type { KeyRange } from '../key.ts';
 import type { LayerDesc } from '../layers/layer.ts';
 import { LayerMap } from '../layers/layer-map.ts';
@@ -74,11 +75,14 @@ export interface TimelineOptions {
   readonly fullPageWrites?: FullPageWrites;
   /** An object store follows: the writer is held back when it lags (`setRemoteConsistentLsn`). */
   readonly uploads?: boolean;
+  /** Its tenant's own settings, where they differ from the process's; `settings` may be replaced later. */
+  readonly settings?: EngineSettings;
 }
 
 export class Timeline {
   readonly id: TimelineId;
   readonly engine: Engine;
+  settings: EngineSettings;
   readonly redo: PageRedo;
   readonly store: LayerStore | undefined;
   readonly ancestor: Timeline | undefined;
@@ -103,6 +107,7 @@ export class Timeline {
     const { engine, store, lastRecordLsn, prevRecordLsn } = options;
     this.id = options.id;
     this.engine = engine;
+    this.settings = options.settings ?? engine.settings;
     this.redo = options.redo;
     this.store = store;
     this.ancestor = options.ancestor?.timeline;
@@ -331,7 +336,7 @@ export class Timeline {
 
   /** Everything frozen is on disk. */
   flushed(): void {
-    if (this.engine.settings.background) this.upkeep.start();
+    if (this.settings.background && this.settings.compactInBackground) this.upkeep.start();
   }
 
   /** Make room: freeze what is open, and write it out. */

@@ -65,8 +65,8 @@ export class Upkeep {
 
   /** Compact until there is no more to do; troubles that pass are waited out. */
   start(): void {
-    const { engine, state } = this.timeline;
-    if (this.running || state.layers.l0.length < engine.settings.compactionThreshold) return;
+    const { settings, state } = this.timeline;
+    if (this.running || state.layers.l0.length < settings.compactionThreshold) return;
     this.running = true;
     void this.run().finally(() => {
       this.running = false;
@@ -76,7 +76,7 @@ export class Upkeep {
   private async run(): Promise<void> {
     const { timeline } = this;
     const { engine } = timeline;
-    while (timeline.isAlive && timeline.state.layers.l0.length >= engine.settings.compactionThreshold) {
+    while (timeline.isAlive && timeline.state.layers.l0.length >= timeline.settings.compactionThreshold) {
       try {
         await this.compact();
       } catch (error) {
