@@ -11,6 +11,7 @@
 // Nodes that share a store must share the key: each must open what the others sealed.
 
 import { dirname, join } from 'node:path';
+import { Metrics } from './base/metrics.ts';
 import type { Blobs, Clock, Disk, Keys, Log, Random } from './base/ports.ts';
 import type { RemoteStorage } from './base/remote-storage.ts';
 import { localBlobs } from './host/blobs-local.ts';
@@ -18,10 +19,11 @@ import { retryingBlobs } from './host/blobs-retry.ts';
 import { hostDisk } from './host/disk.ts';
 import { KeysInStore } from './host/keys-in-store.ts';
 import { LocalKeys } from './host/keys-local.ts';
-import { AuditFile } from './seal/audit.ts';
+import { AuditFile, auditAll } from './seal/audit.ts';
 import { openVault } from './seal/disk-vault.ts';
 import { KeyCalls } from './seal/key-calls.ts';
 import { parseCmk } from './seal/key-document.ts';
+import { keyMetrics } from './seal/key-metrics.ts';
 import { KeyRing } from './seal/key-ring.ts';
 import { KEY_TIMES } from './seal/key-state.ts';
 import { blobKeyStore, cachedKeyStore } from './seal/key-store.ts';
@@ -38,6 +40,7 @@ export interface StorageOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  readonly metrics?: Metrics;
   /** The disk that vaults lie on; the data directory's unless told. */
   readonly disk?: Disk;
 }
@@ -57,9 +60,12 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   const disk = options.disk ?? hostDisk(dataDir);
   const blobs = options.remote && (await openBlobs(options.remote, { clock, random, log }));
   const auditPath = options.auditFile ?? 'lakebed-keys-audit.jsonl';
-  const audit = new AuditFile(hostDisk(dataDir), auditPath, (error, lines) =>
-    log.warn('lines of the key audit were lost', { error, lines }),
-  );
+  const counted = keyMetrics(options.metrics ?? new Metrics());
+  const file = new AuditFile(hostDisk(dataDir), auditPath, (error, lines) => {
+    counted.lost(lines);
+    log.warn('lines of the key audit were lost', { error, lines });
+  });
+  const audit = auditAll([file, counted.audit]);
   const local = localKeys(options, blobs);
   const defaultCmk = options.defaultKey ?? DEFAULT_KEY;
   if (defaultCmk.startsWith('local:') && local.inStore) {
@@ -92,6 +98,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
       else log.info('the keys of a tenant', fields);
     },
   });
+  counted.watch(keys);
   return {
     disk,
     blobs,
