@@ -122,6 +122,7 @@ describe('a growing file', () => {
     const again = await open().log('seg', { create: false });
     expect(again.length).toBe(6800);
     await again.close();
+    await vault.remove('seg');
     const small = await vault.log('small', { create: true });
     await put(small, 'abc');
     await small.close();
