@@ -10,8 +10,10 @@ import { SimBlobs } from '../../integration/sim/blobs.ts';
 import { SimClock } from '../../integration/sim/clock.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
+import { Metrics } from '../base/metrics.ts';
 import type { Blobs } from '../base/ports.ts';
 import { localBlobs } from './blobs-local.ts';
+import { MeteredBlobs } from './blobs-metered.ts';
 import { retryingBlobs } from './blobs-retry.ts';
 import { s3Blobs } from './blobs-s3.ts';
 import { hostClock } from './clock.ts';
@@ -52,6 +54,7 @@ const DRIVERS: Record<string, () => Blobs | undefined> = {
   'a directory': () => localBlobs(join(root, 'plain')),
   'S3 (moto)': () => s3('some/prefix'),
   simulated: () => new SimBlobs({ random: new SimRandom(1) }),
+  'a directory, metered': () => new MeteredBlobs(localBlobs(join(root, 'metered')), new Metrics(), hostClock),
   'a directory, retrying': () =>
     retryingBlobs(localBlobs(join(root, 'retry')), { clock: hostClock, random: hostRandom }),
 };
@@ -153,6 +156,23 @@ describe('S3 (moto)', () => {
     ).rejects.toMatchObject({ code: 'config-invalid' });
     const nobody = s3Blobs({ bucket: 'bucket', region, endpoint: 'http://127.0.0.1:1', credentials });
     await expect(nobody.get('x')).rejects.toMatchObject({ code: 'blob-unavailable', kind: 'unavailable' });
+  });
+});
+
+describe('metered', () => {
+  test('counts calls, failures and bytes', async () => {
+    const metrics = new Metrics();
+    const inner = new SimBlobs({ random: new SimRandom(1) });
+    const blobs = new MeteredBlobs(inner, metrics, hostClock);
+    await blobs.put('a', new Uint8Array(10));
+    await blobs.get('a', { offset: 1, length: 3 });
+    await blobs.get('none').catch(() => undefined);
+    expect(await listed(blobs, '')).toEqual(['a']);
+    const text = metrics.exposition();
+    expect(text).toContain('lakebed_blobs_bytes_total{direction="out"} 10');
+    expect(text).toContain('lakebed_blobs_bytes_total{direction="in"} 3');
+    expect(text).toContain('lakebed_blobs_failures_total{verb="get",code="blob-missing"} 1');
+    expect(text).toContain('lakebed_blobs_seconds_count{verb="get"} 2');
   });
 });
 
