@@ -14,12 +14,13 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { concatBytes } from '../../src/base/bytes.ts';
 import { hostDisk } from '../../src/host/disk.ts';
 import { hostRandom } from '../../src/host/random.ts';
 import { layerTail, SectionBuilder } from '../../src/pageserver/layers/layer-builder.ts';
 import { LayerFile } from '../../src/pageserver/layers/layer-file.ts';
 import { describeLayer, type LayerIdentity } from '../../src/pageserver/layers/layer-name.ts';
-import { type Aead, aes256gcm, TAG_BYTES } from '../../src/seal/aead.ts';
+import { type Aead, aes256gcm, keyOf, TAG_BYTES } from '../../src/seal/aead.ts';
 import { openVault } from '../../src/seal/disk-vault.ts';
 import { KEK_WRAPS_MAX } from '../../src/seal/envelope.ts';
 import { boundMs, KEY_TIMES } from '../../src/seal/key-state.ts';
@@ -28,7 +29,7 @@ import { FRAME_PLAIN_MAX, FRAMES_PER_STRETCH_MAX } from '../../src/seal/sealed-l
 import type { Vault } from '../../src/seal/vault.ts';
 import { SimFileKeys } from '../sim/file-keys.ts';
 import { SimRandom } from '../sim/random.ts';
-import { type Bench, distribution, type Figure } from './harness.ts';
+import { type Bench, bestSeconds, distribution, type Figure } from './harness.ts';
 
 const TENANT = '11'.repeat(16);
 const MIB = 1024 * 1024;
@@ -86,21 +87,28 @@ async function appendFigures(root: string, bytes: number, rounds: number): Promi
     vaultOf(root, 'logs', aead).log(`${name}-${bytes}`, { create: true, reserve });
   const reserve = SEGMENT_BYTES + MIB;
   const logs = {
+    // `growing` makes room by steps, as every log does unless it is told its size.
     aes: await logOf('aes', aes256gcm, reserve),
     null: await logOf('null', NULL_CIPHER, reserve),
     growing: await logOf('growing', aes256gcm, 0),
   };
   const times = { bare: [], filled: [], aes: [], null: [], growing: [] } as Record<string, number[]>;
+  const work: [string, (i: number) => Promise<void>][] = [
+    ['bare', i => bareAppend(growing, piece, i * bytes)],
+    ['filled', i => bareAppend(filled, piece, i * bytes)],
+    ...Object.entries(logs).map(([name, log]): [string, () => Promise<void>] => [
+      name,
+      () => {
+        log.append([piece]);
+        return log.flush();
+      },
+    ]),
+  ];
+  // Each comes after each other as often: what the one before left to the disk is shared out evenly.
   for (let i = 0; i < rounds; i++) {
-    times['bare']!.push(await timed(() => bareAppend(growing, piece, i * bytes)));
-    times['filled']!.push(await timed(() => bareAppend(filled, piece, i * bytes)));
-    for (const [name, log] of Object.entries(logs)) {
-      times[name]!.push(
-        await timed(() => {
-          log.append([piece]);
-          return log.flush();
-        }),
-      );
+    for (let k = 0; k < work.length; k++) {
+      const [name, append] = work[(k * (1 + (i % 4)) + i) % work.length]!;
+      times[name]!.push(await timed(() => append(i)));
     }
   }
   closeSync(growing);
@@ -139,6 +147,34 @@ async function appendFigures(root: string, bytes: number, rounds: number): Promi
       target: '< 5',
     },
   ];
+}
+
+/** What the cipher itself takes of the processor: the rest of every figure is the disk and the runtime. */
+async function cipherFigures(): Promise<Figure[]> {
+  const key = keyOf(hostRandom.bytes(32));
+  const nonce = new Uint8Array(12);
+  const aad = new Uint8Array(56);
+  const figures: Figure[] = [];
+  for (const bytes of [8192, CHUNK_BYTES, 128 * 1024]) {
+    const plain = [hostRandom.bytes(bytes)];
+    const rounds = 500;
+    const kib = `${bytes / 1024} KiB`;
+    const sealing = await bestSeconds(10, () => {
+      for (let i = 0; i < rounds; i++) aes256gcm.seal(key, nonce, aad, plain, []);
+    });
+    const out: Uint8Array[] = [];
+    aes256gcm.seal(key, nonce, aad, plain, out);
+    const sealed = concatBytes(out);
+    const opening = await bestSeconds(10, () => {
+      for (let i = 0; i < rounds; i++) aes256gcm.open(key, nonce, aad, sealed);
+    });
+    const note = 'AES-256-GCM alone, best of 10';
+    figures.push(
+      { name: `seal ${kib}`, value: (sealing / rounds) * 1e6, unit: 'us', note },
+      { name: `open ${kib}`, value: (opening / rounds) * 1e6, unit: 'us' },
+    );
+  }
+  return figures;
 }
 
 /** Pages somewhat like a heap's: a header, items, text that repeats, and some noise. */
@@ -327,6 +363,7 @@ const bench: Bench = {
     const root = mkdtempSync(join(tmpdir(), 'lakebed-seal-bench-'));
     try {
       return [
+        ...(await cipherFigures()),
         ...(await appendFigures(root, 8192, 1500)),
         ...(await appendFigures(root, 128 * 1024, 120)),
         ...(await rangeFigures(root)),

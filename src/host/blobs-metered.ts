@@ -56,17 +56,23 @@ export class MeteredBlobs implements Blobs {
     return this.measured('head', () => this.blobs.head(key));
   }
 
-  /** Timed from page to page: what the caller does between is not counted. */
+  /** One call however many pages; what the caller does between them is not counted. */
   async *list(prefix: string): AsyncIterable<BlobHead> {
-    const pages = this.blobs.list(prefix)[Symbol.asyncIterator]();
+    const heads = this.blobs.list(prefix)[Symbol.asyncIterator]();
+    let spentMs = 0;
     try {
       for (;;) {
-        const next = await this.measured('list', () => pages.next());
+        const began = this.clock.monotonic();
+        const next = await heads.next().finally(() => (spentMs += this.clock.monotonic() - began));
         if (next.done) return;
         yield next.value;
       }
+    } catch (error) {
+      this.failures.with('list', isFault(error) ? error.code : 'violation').inc();
+      throw error;
     } finally {
-      await pages.return?.();
+      this.seconds.with('list').observe(spentMs / 1000);
+      await heads.return?.();
     }
   }
 

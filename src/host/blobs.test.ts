@@ -173,6 +173,7 @@ describe('metered', () => {
     expect(text).toContain('lakebed_blobs_bytes_total{direction="in"} 3');
     expect(text).toContain('lakebed_blobs_failures_total{verb="get",code="blob-missing"} 1');
     expect(text).toContain('lakebed_blobs_seconds_count{verb="get"} 2');
+    expect(text).toContain('lakebed_blobs_seconds_count{verb="list"} 1');
   });
 });
 
