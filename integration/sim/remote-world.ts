@@ -292,7 +292,6 @@ export class RemoteMachine {
     this.layers = [desc, ...this.layers.slice(count)];
     this.noteState();
     const sequence = this.remote.layersChanged([desc], removed);
-    await this.remote.dropFiles(removed);
     return sequence;
   }
 

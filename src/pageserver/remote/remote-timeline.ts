@@ -59,6 +59,8 @@ export interface AddedLayer {
   readonly generation?: number;
 }
 
+/** A layer out of every map is still there for reads that began before. Shorter than deletions take to ripen. */
+const LEAVE_MS = 5000;
 /** Layers of one timeline on their way at once. */
 const LAYERS_MAX = 8;
 
@@ -68,7 +70,9 @@ export class RemoteTimeline {
   readonly generation: number;
   private readonly uploader: Uploader;
   private readonly options: RemoteTimelineOptions;
+  private readonly clock: Clock;
   private readonly stopping = new AbortController();
+  private readonly leaving = new Map<string, LayerRef>();
   /** In the store, and confirmed to be ours after that: what safekeepers are told. */
   visibleLsn: number;
   isStale = false;
@@ -76,6 +80,7 @@ export class RemoteTimeline {
   constructor(deps: RemoteDeps, options: RemoteTimelineOptions) {
     const { at, timeline, vault, generation, index, stored, may } = options;
     this.options = options;
+    this.clock = deps.clock;
     this.generation = generation;
     this.visibleLsn = stored ? index.diskConsistentLsn : 0;
     this.queue = new UploadQueue({
@@ -125,7 +130,7 @@ export class RemoteTimeline {
   }
 
   refOf(layer: string): LayerRef | undefined {
-    return this.queue.dirty.layers.get(layer);
+    return this.queue.dirty.layers.get(layer) ?? this.leaving.get(layer);
   }
 
   openLayer(layer: string): Promise<SealedSource> {
@@ -137,23 +142,37 @@ export class RemoteTimeline {
    * them: one index will say all of it. Its number.
    */
   layersChanged(added: readonly AddedLayer[], removed: readonly string[], change: IndexChange = {}): number {
-    this.layersArrived(added);
-    this.queue.removeLayers(removed);
+    this.layersMoved(added, removed);
     return this.changeIndex(change);
   }
 
-  /** Layers that no index is to name yet: they are sent all the same. */
-  layersArrived(added: readonly AddedLayer[]): void {
+  /** No index says so yet; what came is sent all the same. */
+  layersMoved(added: readonly AddedLayer[], removed: readonly string[]): void {
     for (const { name, bytes, generation } of added) {
       this.queue.addLayer(name, bytes, generation);
       this.cache.arrived(name, bytes);
     }
+    this.layersLeft(removed);
     this.uploader.pump();
   }
 
-  /** The local copies of layers that are the timeline's no more. */
-  async dropFiles(removed: readonly string[]): Promise<void> {
-    for (const layer of removed) await this.cache.remove(layer);
+  /** Reads that began before may still open them for a while; then their files go. */
+  private layersLeft(removed: readonly string[]): void {
+    if (removed.length === 0) return;
+    for (const layer of removed) this.leaving.set(layer, this.refOf(layer)!);
+    this.queue.removeLayers(removed);
+    this.clock.sleep(LEAVE_MS, this.stopping.signal).then(
+      () => this.dropFiles(removed),
+      () => undefined, // the next attachment finds them without an index
+    );
+  }
+
+  private async dropFiles(removed: readonly string[]): Promise<void> {
+    for (const layer of removed) {
+      this.leaving.delete(layer);
+      // One that is being fetched at this moment is removed by who fetches it.
+      await this.cache.remove(layer).catch(() => undefined);
+    }
   }
 
   changeIndex(change: IndexChange): number {
