@@ -4,73 +4,22 @@
 
 import { expect, test } from 'vitest';
 import { formatLsn } from '../../src/base/lsn.ts';
-import { FileImport, isImported, PIECE_BYTES } from '../../src/pageserver/import.ts';
 import { Ingest } from '../../src/pageserver/ingest.ts';
 import { PgData } from '../../src/pageserver/pgdata.ts';
 import { readControlFile } from '../../src/xlog/control-file.ts';
 import { dialectOfMajor } from '../../src/xlog/dialects/all.ts';
 import { WalReader } from '../../src/xlog/reader.ts';
-import { WalRecord } from '../../src/xlog/record.ts';
 import { Cluster } from '../../src/xlog/replay/cluster.ts';
 import { ClusterComparison } from '../../src/xlog/replay/compare.ts';
 import { Replayer } from '../../src/xlog/replay/replayer.ts';
-import { parseSegmentFileName, segmentOf } from '../../src/xlog/segment.ts';
-import { type Corpus, corpora, NO_CORPUS, tarMembers } from '../redo/corpus.ts';
+import { corpora, NO_CORPUS, tarMembers } from '../redo/corpus.ts';
 import { SimRandom } from '../sim/random.ts';
 import { compareMoment, type Moment, moment } from './cluster-history.ts';
+import { loadBase, readLog } from './corpus-log.ts';
 import { MemoryTimeline } from './memory-timeline.ts';
 
 const MOMENTS = 6;
 const SEED = Number(process.env['SEED'] ?? 1);
-
-async function loadBase(corpus: Corpus, pgdata: PgData): Promise<Cluster> {
-  const cluster = new Cluster();
-  const files = new FileImport(pgdata);
-  for await (const { name, bytes } of tarMembers(`${corpus.path}/base.tar.zst`)) {
-    const path = name.replace(/^(\.\/)?data\//, '');
-    cluster.loadFile(path, bytes.slice());
-    if (!isImported(path)) continue;
-    for (let at = 0; at < bytes.length || at === 0; at += PIECE_BYTES) {
-      await files.piece(path, bytes.length, at, bytes.slice(at, at + PIECE_BYTES));
-    }
-  }
-  await files.finish();
-  return cluster;
-}
-
-async function* segments(corpus: Corpus, start: number, size: number): AsyncGenerator<Uint8Array> {
-  const names = new Map<number, Uint8Array>();
-  for await (const { name, bytes } of tarMembers(`${corpus.path}/wal.tar.zst`)) {
-    const parsed = parseSegmentFileName(name.slice(name.lastIndexOf('/') + 1), size);
-    if (parsed !== undefined) names.set(parsed.segno, bytes);
-  }
-  for (let segno = segmentOf(start, size); names.has(segno); segno++) {
-    const bytes = names.get(segno)!;
-    yield segno === segmentOf(start, size) ? bytes.subarray(start % size) : bytes;
-  }
-}
-
-/** The log, record by record; `done` with whatever ends it. */
-async function readLog(
-  corpus: Corpus,
-  reader: WalReader,
-  start: number,
-  size: number,
-  take: (record: WalRecord) => void | Promise<void>,
-): Promise<void> {
-  const record = new WalRecord();
-  try {
-    for await (const bytes of segments(corpus, start, size)) {
-      reader.push(bytes);
-      while (reader.next(record)) {
-        const waits = take(record);
-        if (waits !== undefined) await waits;
-      }
-    }
-  } catch (error) {
-    if ((error as { code?: string }).code !== 'wal-end') throw error;
-  }
-}
 
 const found = corpora();
 test.skipIf(found.length > 0)(`skipped: ${NO_CORPUS}`, () => {});
