@@ -108,9 +108,6 @@ class DiskVault implements Vault {
     return { kind, tenant, timeline, name, generation: options.generation };
   }
 
-  private readonly refused = (name: string) => (): Fault =>
-    tampered(this.where(name), 'its wrapped key was changed, or is not of this tenant');
-
   /** A DEK and a header for a new file. */
   private async begin(
     identity: Identity,
@@ -121,7 +118,7 @@ class DiskVault implements Vault {
     const chunkBytes = identity.kind === 'file' ? this.chunkBytes : 0;
     const full: SealedHeader = { ...identity, chunkBytes, origin: extra.origin ?? 0, dek: wrapped };
     const header = encodeHeader(full, secrets);
-    return { header, wrapped, key: new DataKey(this.keys, wrapped, this.refused(identity.name), secrets) };
+    return { header, wrapped, key: new DataKey(this.keys, wrapped, this.where(identity.name), secrets) };
   }
 
   async seal(name: string, bytes: Uint8Array, options: SealOptions = {}): Promise<Uint8Array> {
@@ -299,7 +296,7 @@ class DiskVault implements Vault {
     const bytes = await sealed.read(0, Math.min(HEADER_BYTES, sealed.size));
     const header = parseHeader(bytes, where);
     expectIdentity(header, this.expected('log', name), where);
-    const key = new DataKey(this.keys, header.dek, this.refused(name));
+    const key = new DataKey(this.keys, header.dek, where);
     try {
       const secrets = await key.get();
       proveHeader(bytes, secrets, where);
@@ -413,7 +410,7 @@ class DiskVault implements Vault {
     const { tenant, timeline } = from.scope;
     const { kind, generation } = header;
     expectIdentity(header, { kind, tenant, timeline, name: from.name, generation }, where);
-    const key = new DataKey(this.keys, header.dek, () => tampered(where, 'its wrapped key was changed'));
+    const key = new DataKey(this.keys, header.dek, where);
     try {
       const secrets = await key.get();
       proveHeader(bytes, secrets, where);

@@ -8,8 +8,10 @@
 // it lets go of it; when they come back, the next use unwraps it again from the header kept in memory. So an
 // open file survives a revocation: it fails while that lasts and goes on by itself after.
 
+import { Fault, isFault } from '../base/fault.ts';
 import type { KeyObject } from './aead.ts';
 import { type FileSecrets, fileSecrets, logKey, type WrappedDek } from './envelope.ts';
+import { tampered } from './sealed-header.ts';
 
 export interface KeyHolder {
   /** Lets go of every key it holds, at once. */
@@ -37,15 +39,15 @@ export class DataKey implements KeyHolder {
   private readonly letGo: () => void;
   private secrets: FileSecrets | undefined;
   private readonly stretches = new Map<string, KeyObject>();
-  /** The error when the DEK cannot be opened: names the file. */
-  private readonly refused: () => Error;
+  /** Names the file in errors. */
+  private readonly where: string;
   /** Plaintext that the file keeps at hand goes with the key. */
   onWipe: () => void = () => undefined;
 
-  constructor(keys: FileKeys, wrapped: WrappedDek, refused: () => Error, secrets?: FileSecrets) {
+  constructor(keys: FileKeys, wrapped: WrappedDek, where: string, secrets?: FileSecrets) {
     this.keys = keys;
     this.wrapped = wrapped;
-    this.refused = refused;
+    this.where = where;
     this.secrets = secrets;
     this.letGo = keys.hold(this);
   }
@@ -61,12 +63,22 @@ export class DataKey implements KeyHolder {
   }
 
   private async unwrap(): Promise<FileSecrets> {
-    const dek = await this.keys.open(this.wrapped);
-    if (!dek) throw this.refused();
+    const dek = await this.keys.open(this.wrapped).catch(error => {
+      throw isFault(error, 'key-missing') ? this.named(error) : error;
+    });
+    if (!dek) throw tampered(this.where, 'its wrapped key was changed, or is not of this tenant');
     const secrets = fileSecrets(dek);
     this.keys.check(); // wiped while we waited: do not keep it
     this.secrets = secrets;
     return secrets;
+  }
+
+  private named(error: Fault): Fault {
+    const hint = error.hint === undefined ? {} : { hint: error.hint };
+    return new Fault(error.code, `${this.where} cannot be opened: ${error.message}`, {
+      cause: error,
+      ...hint,
+    });
   }
 
   /** The key of a log's stretch; `get` comes first. */

@@ -52,7 +52,7 @@ class World {
     this.vault = this.attach();
   }
 
-  start(node = 'node-1'): KeyRing {
+  start(node = 'node-1', hasDisk = true): KeyRing {
     const { clock, kms, random, disk } = this;
     const audit = { line: () => undefined };
     const calls = new KeyCalls({ services: [kms], clock, audit, who: node, requestMs: KEY_TIMES.requestMs });
@@ -64,7 +64,7 @@ class World {
       times: KEY_TIMES,
       defaultCmk: 'sim:one',
       node,
-      localFiles: () => [filesOnDisk(disk, T, node)],
+      ...(hasDisk ? { localFiles: () => [filesOnDisk(disk, T, node)] } : {}),
     });
   }
 
@@ -299,6 +299,29 @@ describe('rewrapping', () => {
     for (const name of ['file-slow', 'object-slow']) w.wanted.set(name, utf8(`contents of ${name}`));
     w.restart();
     expect((await w.readable()).length).toBe(9);
+  });
+
+  test('nor is an object that a node without a disk was sending', async () => {
+    const w = await filled();
+    const ring = w.start('node-2', false);
+    const vault = openVault({
+      disk: w.disk,
+      directory: T,
+      scope: { tenant: T },
+      keys: ring.attach(T),
+      random: w.random,
+    });
+    const sealed = await vault.seal('object-slow', utf8('contents of object-slow'));
+    await w.ring.admin.rotateKek(T);
+    await w.noticed();
+    await ring.refresh(T);
+    await w.clock.run(w.clock.monotonic());
+    await w.retire();
+    await w.blobs.put(`${PREFIX}object-slow`, sealed);
+    w.wanted.set('object-slow', utf8('contents of object-slow'));
+    w.restart();
+    expect((await w.readable()).length).toBe(8);
+    ring.close();
   });
 
   test('damaged files hold up the retiring of their KEK, by name, and nothing else', async () => {

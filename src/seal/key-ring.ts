@@ -16,7 +16,7 @@ import type { KeyCalls } from './key-calls.ts';
 import { currentKek } from './key-document.ts';
 import { boundMs, type KeyNews, type KeyPhase, type KeyTimes, type KeyTrouble } from './key-state.ts';
 import type { KeyHolder, KeyStore } from './key-store.ts';
-import { type RewrapProgress, rewrapPass, type SealedFiles } from './rewrap.ts';
+import { noFiles, type RewrapProgress, rewrapPass, type SealedFiles } from './rewrap.ts';
 import { TenantKeys } from './tenant-keys.ts';
 
 export interface KeyEvent {
@@ -201,6 +201,10 @@ export class KeyRing {
       const rewrapped = attached.reported?.rewrapped ?? 0;
       if (attached.reported?.sequence !== sequence) await this.putHolder(attached, sequence, rewrapped);
       if (rewrapped >= current || attached.rewrapping) return;
+      if (keys.document!.keks.length === 1) {
+        await this.putHolder(attached, sequence, current); // nothing can be under an older one
+        return;
+      }
       attached.rewrapping = this.rewrapLocal(attached, sequence, current)
         .catch(error => {
           if (!isFault(error) && error !== stop.signal.reason) throw error; // the next poll tries again
@@ -221,8 +225,10 @@ export class KeyRing {
   /** After `sequence` was taken up no file of ours begins under an older KEK: what is there now is all there is. */
   private async rewrapLocal(attached: Attached, sequence: number, current: number): Promise<void> {
     const { keys, stop } = attached;
-    const { store, localFiles } = this.options;
-    for (const files of localFiles?.(keys.tenant) ?? []) {
+    const { store, localFiles, node } = this.options;
+    const local = localFiles?.(keys.tenant) ?? [];
+    // Without a disk of its own a node still has files on their way to the store.
+    for (const files of local.length > 0 ? local : [noFiles(node)]) {
       const progress = (now: RewrapProgress): void => void (attached.progress = { ...now });
       const { refused } = await rewrapPass({
         keys,

@@ -48,9 +48,18 @@ export interface KeyLife {
   readonly askAt: number;
   /** In a row. */
   readonly failures: number;
+  /** When it was shut: a use that began before does not open it again, however late its answer. */
+  readonly shutAt: number;
 }
 
-export const COLD: KeyLife = { phase: 'cold', trouble: undefined, usableUntil: 0, askAt: 0, failures: 0 };
+export const COLD: KeyLife = {
+  phase: 'cold',
+  trouble: undefined,
+  usableUntil: 0,
+  askAt: 0,
+  failures: 0,
+  shutAt: -Infinity,
+};
 
 export type KeyInput =
   /** The CMK did what it was asked; the request began at `began`. */
@@ -77,18 +86,19 @@ export function stepKeys(life: KeyLife, input: KeyInput, times: KeyTimes): KeySt
   if (life.phase === 'shredded') return { life, wipe: false, news: undefined };
   switch (input.on) {
     case 'used': {
+      if (input.began < life.shutAt) return { life, wipe: false, news: undefined };
       const usableUntil = Math.max(life.usableUntil, input.began + times.lifetimeMs);
       if (usableUntil <= input.at) return stepKeys(life, { on: 'failed', at: input.at }, times);
       const news = life.phase === 'cold' ? 'opened' : life.phase === 'shut' ? 'restored' : undefined;
       const askAt = input.began + times.pollMs;
       return {
-        life: { phase: 'open', trouble: undefined, usableUntil, askAt, failures: 0 },
+        life: { ...COLD, phase: 'open', usableUntil, askAt },
         wipe: false,
         news,
       };
     }
     case 'refused':
-      return shut(life, input.trouble, input.at + times.pollMs, 0);
+      return shut(life, input.trouble, input.at, input.at + times.pollMs, 0);
     case 'failed': {
       const failures = life.failures + 1;
       const wait = Math.min(times.pollMs, times.retryMs * 2 ** Math.min(failures - 1, 20));
@@ -96,29 +106,23 @@ export function stepKeys(life: KeyLife, input: KeyInput, times: KeyTimes): KeySt
       if (life.phase !== 'open' || life.usableUntil <= input.at) {
         // A refusal already known says more than silence.
         const trouble = life.phase === 'shut' ? (life.trouble ?? 'unreachable') : 'unreachable';
-        return shut(life, trouble, askAt, failures);
+        return shut(life, trouble, input.at, askAt, failures);
       }
       return { life: { ...life, askAt, failures }, wipe: false, news: failures === 1 ? 'waning' : undefined };
     }
     case 'time':
       if (life.phase !== 'open' || input.at < life.usableUntil) return { life, wipe: false, news: undefined };
-      return shut(life, 'unreachable', life.askAt, life.failures);
+      return shut(life, 'unreachable', input.at, life.askAt, life.failures);
     case 'shredded': {
-      const gone: KeyLife = {
-        phase: 'shredded',
-        trouble: 'shredded',
-        usableUntil: 0,
-        askAt: Infinity,
-        failures: 0,
-      };
+      const gone: KeyLife = { ...COLD, phase: 'shredded', trouble: 'shredded', askAt: Infinity };
       return { life: gone, wipe: true, news: 'shredded' };
     }
   }
 }
 
-function shut(life: KeyLife, trouble: KeyTrouble, askAt: number, failures: number): KeyStep {
+function shut(life: KeyLife, trouble: KeyTrouble, shutAt: number, askAt: number, failures: number): KeyStep {
   return {
-    life: { phase: 'shut', trouble, usableUntil: 0, askAt, failures },
+    life: { phase: 'shut', trouble, usableUntil: 0, askAt, failures, shutAt },
     wipe: true,
     news: life.phase === 'shut' && life.trouble === trouble ? undefined : 'revoked',
   };

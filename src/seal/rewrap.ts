@@ -79,6 +79,12 @@ export function filesOnDisk(disk: Disk, directory: string, domain: string): Seal
   };
 }
 
+export const noFiles = (domain: string): SealedFiles => ({
+  domain,
+  async *names() {},
+  head: async () => undefined,
+});
+
 async function orGone<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work;

@@ -153,8 +153,7 @@ export async function openSealed(sealed: Source, options: OpenOptions): Promise<
   const first = await sealed.read(0, Math.min(FIRST_READ_BYTES, sealed.size));
   const header = parseHeader(first, where);
   expectIdentity(header, options.expected, where);
-  const refused = (): Fault => tampered(where, 'its wrapped key was changed, or is not of this tenant');
-  const key = new DataKey(keys, header.dek, refused);
+  const key = new DataKey(keys, header.dek, where);
   try {
     const geometry = geometryOf(header, sealed.size, where);
     proveHeader(first.subarray(0, HEADER_BYTES), await key.get(), where);

@@ -182,6 +182,11 @@ export class TenantKeys implements FileKeys {
     }
     this.document = document;
     this.keep(kek);
+    for (const { version, state } of document.keks) {
+      if (state !== 'retired') continue;
+      this.keks.get(version)?.secret.fill(0);
+      this.keks.delete(version);
+    }
   }
 
   /** One copy of a KEK at a time, and none for a tenant that left while we waited. */
@@ -194,7 +199,7 @@ export class TenantKeys implements FileKeys {
     const entry = kekEntry(document, version);
     const wrapped = entry && wrappedOf(entry);
     if (!wrapped)
-      throw new Fault('key-missing', `KEK ${version} of tenant ${this.tenant} is not in its key document`);
+      throw new Fault('sealed-format', `KEK ${version} of tenant ${this.tenant} is not in its key document`);
     const call = { tenant: this.tenant, kek: version, cmk: document.cmk, purpose };
     return { version, secret: await this.options.calls.unwrap(call, wrapped) };
   }
@@ -301,7 +306,8 @@ export class TenantKeys implements FileKeys {
     try {
       const kek = await this.unwrapKek(this.document!, version, 'open an older file');
       this.step({ on: 'used', began, at: clock.monotonic() });
-      this.keep(kek);
+      if (this.life.phase === 'open') this.keep(kek);
+      else kek.secret.fill(0); // refused while we waited
     } catch (error) {
       if (isFault(error) && error.code !== 'key-revoked' && error.code !== 'shutting-down') {
         const input = inputOf(error, clock.monotonic());
