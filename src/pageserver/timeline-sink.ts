@@ -15,6 +15,8 @@ export interface TimelineSinkOptions {
   /** What the index in the object store holds, under a generation that is known to be current. */
   remoteConsistentLsn(): number;
   readonly standbyHorizon?: (lsn: number) => void;
+  /** The timeline is to stop: a record cannot be taken in. */
+  readonly fail?: (error: Error) => void;
 }
 
 export class TimelineSink implements WalSink {
@@ -70,6 +72,6 @@ export class TimelineSink implements WalSink {
       after: formatLsn(this.lastRecordLsn),
       error,
     });
-    this.timeline.fail(error);
+    (this.options.fail ?? (e => this.timeline.fail(e)))(error);
   }
 }
