@@ -91,10 +91,13 @@ function show(value: unknown): unknown {
 }
 
 /** One line: what, its code, what to do, and why. */
-export function errorText(error: Error): string {
-  let text = error instanceof Fault ? `${error.message} [${error.code}]` : (error.stack ?? String(error));
+export function errorText(error: Error, isCause = false): string {
+  const plain = isCause ? error.message : (error.stack ?? String(error));
+  let text = error instanceof Fault ? `${error.message} [${error.code}]` : plain;
   if (error instanceof Fault && error.hint) text += ` ${error.hint}`;
-  if (error.cause instanceof Error) text += ` <- ${errorText(error.cause)}`;
+  // Why a Fault happened is told in words; where in the code is not what its reader wants to know.
+  const expected = isCause || error instanceof Fault;
+  if (error.cause instanceof Error) text += ` <- ${errorText(error.cause, expected)}`;
   return text;
 }
 
