@@ -65,6 +65,7 @@ const SEGMENT_SIZE = 16 * 1024 * 1024;
 export class TenantTimeline implements ServedTimeline, LayerStore {
   readonly id: TimelineId;
   readonly home: TimelineHome;
+  readonly shard: ShardIdentity;
   readonly ancestor: TenantTimeline | undefined;
   readonly timeline: Timeline;
   readonly pgdata: PgData;
@@ -88,6 +89,7 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     const { id, index, stored, ancestor, branchPoints } = seed;
     this.deps = deps;
     this.home = home;
+    this.shard = home.shard;
     this.id = id;
     this.ancestor = ancestor;
     this.making = seed.making ?? false;
@@ -130,9 +132,6 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
 
   // ---------------------------------------------------------------------------------------------- what it is
 
-  get shard(): ShardIdentity {
-    return this.home.shard;
-  }
   get generation(): number {
     return this.home.generation;
   }
@@ -151,6 +150,10 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
   /** What safekeepers may be told: in the store, under a generation that was confirmed since. */
   get visibleRemoteConsistentLsn(): number {
     return this.remote.visibleLsn;
+  }
+
+  now(): number {
+    return this.deps.clock.now();
   }
 
   // ------------------------------------------------------------------------------------------------ beginning, end
@@ -187,8 +190,13 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     return this.opening;
   }
 
+  /** What took in the log of an import goes on with what comes. */
+  adoptIngest(ingest: Ingest): void {
+    this.opening = Promise.resolve(ingest);
+  }
+
   private async loadIngest(): Promise<Ingest> {
-    const ingest = new Ingest(this.pgdata, this.home.shard);
+    const ingest = new Ingest(this.pgdata, this.shard);
     await ingest.load();
     return ingest;
   }
@@ -290,11 +298,13 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     return this.remote.changeIndex({ ...this.position(), ...change });
   }
 
-  /** It is made: everything is flushed, and from now on indexes are written, beginning with this one. */
-  async finishMaking(change: IndexChange): Promise<void> {
+  /** Its cluster is in, and history begins at `lsn`: from now on indexes are written, the first when all is flushed. */
+  async finishMaking(lsn: number): Promise<void> {
     await this.timeline.freezeAndFlush();
+    this.timeline.change({ gcCutoffLsn: lsn });
+    this.plannedCutoffLsn = lsn;
     this.making = false;
-    await this.remote.waitFor(this.writeIndex(change));
+    await this.remote.waitFor(this.writeIndex({ initdbLsn: lsn }), this.signal);
   }
 
   // ------------------------------------------------------------------------------------------- leases (ServedTimeline)
