@@ -1,7 +1,8 @@
 // CREATE DATABASE by copied files (and, in 14, any): the source's forks, block by block, as they stand before this
 // record, under the new database's names. The one thing that ingest waits for: pages have to be read.
 //
-// The new blocks are images. A page of zeros is not stored: that is how a block without values reads.
+// The new blocks are images. A page of zeros is not stored: that is how a block without values reads. The copy is one
+// record's work and so must fit into memory: nothing is flushed in the middle of a record.
 //
 // Mirrors dbase_redo (copydir) of dbcommands.c.
 
@@ -44,7 +45,6 @@ async function copyFork(ingest: Ingest, source: RelFork, target: RelFork, lsn: n
     pages.forEach((page, i) => {
       if (!isZero(page)) writer.put(target.id, blocks[i]!, lsn, VALUE_IMAGE, 0, page, 0, BLCKSZ);
     });
-    await writer.ready();
   }
   ingest.pgdata.directory.resize(target, lsn, source.nblocks);
   ingest.pgdata.directory.storeSize(writer, lsn, target);
