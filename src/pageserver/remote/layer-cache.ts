@@ -76,8 +76,8 @@ const DOWNLOAD_TRIES = 10;
 
 export class LayerCache {
   private readonly options: LayerCacheOptions;
-  /** Layers whose file is here, with its size. */
-  private readonly resident = new Map<string, number>();
+  /** Layers whose file is here, with its size, and since when. */
+  private readonly resident = new Map<string, { readonly bytes: number; readonly sinceMs: number }>();
   private readonly fetching = new SingleFlight<void>();
   private readonly mending = new SingleFlight<void>();
   /** What the store has of these is damaged, too: not looked at again for a while. */
@@ -115,15 +115,21 @@ export class LayerCache {
     return this.resident.has(layer);
   }
 
+  /** When it was written or fetched here; undefined when it is not here. */
+  residentSince(layer: string): number | undefined {
+    return this.resident.get(layer)?.sinceMs;
+  }
+
   /** A layer was written here. */
   arrived(layer: string, bytes: number): void {
     if (this.resident.has(layer)) return;
-    this.resident.set(layer, sealedBytes(bytes));
+    const sinceMs = this.options.clock.now();
+    this.resident.set(layer, { bytes: sealedBytes(bytes), sinceMs });
     this.residentSum += sealedBytes(bytes);
   }
 
   private left(layer: string): void {
-    this.residentSum -= this.resident.get(layer) ?? 0;
+    this.residentSum -= this.resident.get(layer)?.bytes ?? 0;
     this.resident.delete(layer);
   }
 
