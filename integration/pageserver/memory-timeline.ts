@@ -46,6 +46,11 @@ export class MemoryTimeline {
     return this as unknown as Timeline;
   }
 
+  /** The values of a key, oldest first. */
+  list(rel: number, blk: number): readonly Value[] {
+    return this.values.get(packKey(rel, blk)) ?? [];
+  }
+
   writer(): TimelineWriter {
     let shared = { lsn: 0, bytes: new Uint8Array(0) };
     const putShared = (rel: number, blk: number, kind: ValueKind, blockId: number): void => {
