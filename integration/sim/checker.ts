@@ -83,14 +83,21 @@ export class Checker {
   /** How often each promise was looked at. */
   readonly counts = { elections: 0, commits: 0, nodeChecks: 0, told: 0, bytesCompared: 0, writes: 0 };
 
-  constructor(startLsn: Lsn) {
+  /** Told what happens, line by line; for those who look at one run. */
+  readonly trace: (line: string) => void;
+
+  constructor(startLsn: Lsn, trace: (line: string) => void = () => {}) {
     this.committedLsn = startLsn;
+    this.trace = trace;
   }
 
   // -------------------------------------------------------------------------------------------------- leaders
 
   elected(leader: Leader, startLsn: Lsn): void {
     this.counts.elections++;
+    this.trace(
+      `${leader.name} is elected in term ${leader.term}, writes from ${formatLsn(startLsn)}: ${formatHistory(leader.history)}`,
+    );
     const other = this.leaders.get(leader.term);
     if (other !== undefined) {
       throw new Breach(
@@ -120,6 +127,7 @@ export class Checker {
 
   committed(by: { name: string; term: Term; history: TermHistory }, lsn: Lsn): void {
     this.counts.commits++;
+    this.trace(`${by.name} commits ${formatLsn(lsn)} in term ${by.term}`);
     const leader = this.leaders.get(by.term);
     if (leader === undefined || lsn > leader.wal.end) {
       throw new Breach('agreement', `${by.name} committed ${formatLsn(lsn)}, which it never wrote`);
@@ -202,6 +210,7 @@ export class Checker {
   /** An elected proposer is about to cut a node's log: never what is committed. */
   truncates(nodeId: number, state: AcceptorState, to: Lsn): void {
     const end = flushLsnOf(state);
+    this.trace(`sk${nodeId} cuts its log of ${formatLsn(end)} at ${formatLsn(to)}`);
     const shared = Math.min(end, this.committedLsn) as Lsn;
     if (to < shared && agree(state.control.termHistory, this.committedHistory, shared)) {
       throw new Breach(
@@ -226,6 +235,9 @@ export class Checker {
   /** A node's copy was deleted on purpose. */
   removed(nodeId: number): void {
     this.nodes.delete(nodeId);
+    // With its copy it forgets its votes. If it becomes a member again it is in another generation, and its term
+    // is raised first.
+    for (const vote of [...this.votes.keys()]) if (vote.startsWith(`${nodeId} `)) this.votes.delete(vote);
   }
 
   private memoryOf(nodeId: number): NodeMemory {
@@ -252,6 +264,13 @@ export class Checker {
   /** A message left a node, on a link of its own. `historyTerm` is the last term of the node's history then. */
   told(nodeId: number, link: string, message: AcceptorMessage, historyTerm: Term): void {
     this.counts.told++;
+    if (message.kind !== 'append-response') {
+      const given =
+        message.kind === 'vote-response'
+          ? ` given ${message.voteGiven} flush ${formatLsn(message.flushLsn)}`
+          : '';
+      this.trace(`sk${nodeId} tells ${link}: ${message.kind} term ${message.term}${given}`);
+    }
     const last = this.memoryOf(nodeId);
     if (message.term < last.term) {
       throw new Breach('never back', `node ${nodeId} told term ${message.term} after ${last.term}`);

@@ -24,13 +24,11 @@ import type { SimRandom } from './random.ts';
 import type { SimSafekeeper } from './safekeeper.ts';
 
 export interface OperatorRules {
-  /** Terms of the new set are raised to the highest of the old one. */
-  readonly bumpTerm: boolean;
   /** The new set must have reached what the old one had. */
   readonly waitForPosition: boolean;
 }
 
-export const OPERATOR_RULES: OperatorRules = { bumpTerm: true, waitForPosition: true };
+export const OPERATOR_RULES: OperatorRules = { waitForPosition: true };
 
 export interface OperatorWorld {
   readonly key: TimelineKey;
@@ -43,6 +41,8 @@ export interface OperatorWorld {
   configuration: MembershipConfiguration;
   /** Of the operator, to die after a step. */
   readonly deaths: number;
+  /** Of a replaced member, to be told; the others keep their copy, and may be members again with it. */
+  readonly excludes: number;
 }
 
 class Gone extends Error {}
@@ -102,8 +102,7 @@ export class Operator {
       async id => {
         await this.pullIfMissing(id, joint);
         // A node that has a copy of its own, from former times, is raised as well as one that got it now.
-        if (world.rules.bumpTerm) await this.bump(id, term);
-        else await this.put(id, joint);
+        await this.bump(id, term);
         return true;
       },
       deaths,
@@ -133,7 +132,8 @@ export class Operator {
     await step();
     await this.untilMajority(next, id => this.put(id, final), deaths);
     for (const { id } of joint.members) {
-      if (!next.some(member => member.id === id)) await this.exclude(id, final).catch(() => {});
+      if (next.some(member => member.id === id) || !world.random.chance(world.excludes)) continue;
+      await this.exclude(id, final).catch(() => {});
     }
   }
 

@@ -38,6 +38,8 @@ export interface ProposerRules {
   readonly bothSets: boolean;
   /** A majority, not fewer. */
   readonly majority: boolean;
+  /** An answer of another generation is not counted. */
+  readonly ownGenerationOnly: boolean;
 }
 
 export const PROPOSER_RULES: ProposerRules = {
@@ -45,6 +47,7 @@ export const PROPOSER_RULES: ProposerRules = {
   donorByTermFirst: true,
   bothSets: true,
   majority: true,
+  ownGenerationOnly: true,
 };
 
 export interface ProposerOptions {
@@ -70,9 +73,13 @@ export interface ProposerOptions {
   readonly timeoutMs: number;
   /** WAL of the compute, kept over restarts of the proposer: its own writing goes on. */
   readonly compute: ComputeState;
+  /** Fetched from a donor at once. */
+  readonly fetchBytes: () => number;
   readonly fetch: (address: string, from: Lsn, length: number, term: Term) => Promise<Uint8Array>;
   readonly onRestart: (why: string) => void;
   readonly onSynced: (lsn: Lsn) => void;
+  /** The votes are in, and nobody is told yet. */
+  readonly onElected?: () => void;
   readonly onBreach: (error: unknown) => void;
 }
 
@@ -383,6 +390,7 @@ export class Proposer {
       this.finishSync(this.termStartLsn);
       return;
     }
+    this.options.onElected?.();
     for (const slot of this.slots) if (slot.state === 'wait-elected') this.sendElected(slot);
     if (!sync && compute.wal.end > this.availableLsn) {
       this.availableLsn = compute.wal.end;
@@ -393,6 +401,8 @@ export class Proposer {
   private sendElected(slot: Slot): void {
     const vote = slot.vote!;
     slot.streamingAt = this.startFor(vote);
+    if (slot.streamingAt > this.availableLsn)
+      throw new Restart('a safekeeper is ahead of the leader it elected');
     this.send(slot, {
       kind: 'elected',
       generation: this.membership.generation,
@@ -438,7 +448,7 @@ export class Proposer {
       due = false;
       const { wal } = this.options.compute;
       if (to > from && (wal === undefined || from < wal.start)) {
-        this.fetchFor(slot, from, Math.min(to, this.termStartLsn) as Lsn);
+        this.fetchFor(slot, from);
         return;
       }
       this.append(slot, from, to === from ? new Uint8Array(0) : wal!.bytes(from, to));
@@ -460,7 +470,12 @@ export class Proposer {
   }
 
   /** WAL from before our time: from the donor, in our term. */
-  private fetchFor(slot: Slot, from: Lsn, to: Lsn): void {
+  private fetchFor(slot: Slot, from: Lsn): void {
+    const to = Math.min(
+      from + this.options.fetchBytes(),
+      this.termStartLsn,
+      this.options.compute.wal?.start ?? Infinity,
+    ) as Lsn;
     const source = this.bestDonor(to);
     if (source === undefined) return;
     slot.fetching = true;
@@ -489,8 +504,9 @@ export class Proposer {
   }
 
   private onAppendResponse(slot: Slot, response: AppendResponse): void {
-    if (response.generation !== this.membership.generation)
+    if (this.options.rules.ownGenerationOnly && response.generation !== this.membership.generation) {
       throw new Restart('another generation in a response');
+    }
     if (response.term > this.term) throw new Restart('a higher term in a response');
     slot.flushLsn = response.flushLsn;
     slot.commitLsn = response.commitLsn;

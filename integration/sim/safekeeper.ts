@@ -32,6 +32,7 @@ export interface SafekeeperOptions {
   readonly keys: FileKeys;
   readonly checker: Checker;
   readonly rules: Rules;
+  readonly syncs: boolean;
   readonly settings: Partial<TimelineSettings>;
   readonly onBreach: (error: unknown) => void;
 }
@@ -84,6 +85,8 @@ export class SimSafekeeper {
   /** Changed by trouble: how slow the disk is, how much room it has. */
   latencyMs: number;
   capacityBytes = Infinity;
+  /** How likely power is lost while WAL is cut. */
+  crashInCut = 0.3;
   private readonly options: SafekeeperOptions;
   /** An object store that has all committed WAL. */
   private readonly archive: WalArchive = {
@@ -140,8 +143,9 @@ export class SimSafekeeper {
     return this.timelines;
   }
 
-  /** The checker is told of truncations before they happen. */
+  /** The checker is told of truncations before they happen; and that is a good moment to lose power. */
   private observed(step: StepFunction): StepFunction {
+    const random = this.options.random.split('in step');
     return (state, input) => {
       const result = step(state, input);
       for (const effect of result.effects) {
@@ -151,6 +155,8 @@ export class SimSafekeeper {
         } catch (error) {
           this.options.onBreach(error);
         }
+        if (effect.to < state.wal.writeLsn && random.chance(this.crashInCut))
+          this.disk.crashAt(1 + random.below(8));
       }
       return result;
     };
@@ -166,6 +172,7 @@ export class SimSafekeeper {
     await before.idle();
     if (life.over) return;
     this.counts.boots++;
+    this.options.checker.trace(`sk${this.id} starts`);
     const { id, key, clock, random, net, keys, rules, settings } = this.options;
     const disk = this.gated(life);
     const timelines = await Timelines.load({
@@ -213,6 +220,7 @@ export class SimSafekeeper {
     if (this.life === undefined) return false;
     this.life.over = true;
     this.former = this.life;
+    this.options.checker.trace(`sk${this.id} stops`);
     this.life = undefined;
     this.timelines = undefined;
     this.options.net.stop(this.address);
@@ -229,6 +237,8 @@ export class SimSafekeeper {
         get: (_, property) => {
           const member = Reflect.get(target, property);
           if (typeof member !== 'function') return member;
+          if (!this.options.syncs && property === 'sync') return async () => {};
+          if (!this.options.syncs && property === 'writeDurably') return Reflect.get(wrap(target), 'writev');
           return (...args: unknown[]) =>
             life.call(async () => {
               const result: unknown = await Reflect.apply(member, target, args);

@@ -24,12 +24,15 @@ export interface WorldRules {
   readonly safekeeper: Rules;
   readonly proposer: ProposerRules;
   readonly operator: OperatorRules;
+  /** Off: disks forget what was synced, as with --no-sync. */
+  readonly syncs: boolean;
 }
 
 export const REAL_WORLD: WorldRules = {
   safekeeper: REAL_RULES,
   proposer: PROPOSER_RULES,
   operator: OPERATOR_RULES,
+  syncs: true,
 };
 
 export interface RunResult {
@@ -57,13 +60,23 @@ interface Luck {
   readonly sendBytesMax: number;
   readonly windowBytes: number;
   readonly switches: number;
+  readonly fetchBytes: number;
   readonly delayMs: number;
+  /** Of the operator, to die after a step. */
   readonly deaths: number;
+  /** Of a member that was replaced, to be told so. */
+  readonly excludes: number;
+  readonly mood: Mood;
 }
 
-function drawLuck(random: SimRandom): Luck {
-  const generations = random.chance(0.5);
-  const members = random.pick([3, 3, 3, 3, 5, 1, 2]);
+/** What kind of trouble there is most of. */
+export type Mood = 'all' | 'elections' | 'rounds' | 'members';
+
+function drawLuck(random: SimRandom, wanted?: Mood): Luck {
+  const drawn = random.pick<Mood>(['all', 'all', 'elections', 'rounds', 'members']);
+  const mood = wanted ?? drawn;
+  const generations = mood === 'members' || (mood === 'all' && random.chance(0.5));
+  const members = mood === 'elections' || mood === 'rounds' ? 3 : random.pick([3, 3, 3, 3, 5, 1, 2]);
   // Shortly before the end of a segment, so that little WAL is enough to go from one to the next.
   const before = 8 * random.below(random.chance(0.5) ? 1500 : 30_000);
   const start = (2 + random.below(5)) * SEGMENT_BYTES - before;
@@ -71,19 +84,22 @@ function drawLuck(random: SimRandom): Luck {
   return {
     generations,
     members,
-    nodes: members + (generations ? 1 + random.below(2) : 0),
+    nodes: members + (generations ? 1 + random.below(3) : 0),
     pgVersion: random.pick([140005, 150004, 160003, 170005]),
     startLsn: (start + (inPage < 40 ? 40 - inPage : 0)) as Lsn,
     troubleMs: 1500 + random.below(4000),
-    troubleEveryMs: random.pick([60, 120, 250, 500]),
+    troubleEveryMs: mood === 'all' ? random.pick([60, 120, 250, 500]) : random.pick([60, 120]),
     chaos: random.chance(0.3) ? 0.002 + 0.04 * random.unit() : 0,
     writeMs: random.pick([15, 40, 100]),
-    recordBytesMax: random.pick([300, 1500, 9000]),
-    sendBytesMax: random.pick([100, 700, 2000, 8000, 131072]),
+    recordBytesMax: mood === 'rounds' ? 300 : random.pick([300, 1500, 9000]),
+    sendBytesMax: mood === 'rounds' ? 400 : random.pick([100, 700, 2000, 8000, 131072]),
     windowBytes: random.pick([3000, 20_000, 200_000]),
     switches: random.chance(0.05) ? 0.01 : 0,
-    delayMs: random.pick([1, 3, 10]),
+    delayMs: mood === 'rounds' ? random.pick([3, 10]) : random.pick([1, 3, 10]),
+    fetchBytes: mood === 'rounds' ? 200 : random.pick([600, 3000, 32_768]),
     deaths: random.pick([0, 0.05, 0.15]),
+    excludes: random.pick([0, 0.5, 1]),
+    mood,
   };
 }
 
@@ -99,23 +115,33 @@ export class World {
   private readonly random: SimRandom;
   private readonly trouble: SimRandom;
   private readonly rules: WorldRules;
+  private readonly trace: (line: string) => void;
   private readonly key: TimelineKey;
   private readonly computes: Compute[] = [];
   private computesMade = 0;
   private breach: { rule: string; message: string; atMs: number } | undefined;
   private healed = false;
+  /** Of the last round: whom the leader still reached when it reached nobody else. */
+  private friend: SimSafekeeper | undefined;
+  private readonly absentUntil = new Map<string, number>();
   private created = false;
   readonly troubles: Record<string, number> = {};
 
-  constructor(seed: number, rules: WorldRules = REAL_WORLD) {
+  constructor(
+    seed: number,
+    rules: WorldRules = REAL_WORLD,
+    mood?: Mood,
+    trace: (line: string) => void = () => {},
+  ) {
+    this.trace = line => trace(`${this.clock.monotonic().toFixed(1).padStart(9)} ${line}`);
     this.seed = seed;
     this.rules = rules;
     this.random = new SimRandom(seed);
     this.trouble = this.random.split('trouble');
-    this.luck = drawLuck(this.random.split('luck'));
+    this.luck = drawLuck(this.random.split('luck'), mood);
     const { luck, clock } = this;
     this.key = { tenantId: tenantId('1a'.repeat(16)), timelineId: timelineId('2b'.repeat(16)) };
-    this.checker = new Checker(luck.startLsn);
+    this.checker = new Checker(luck.startLsn, this.trace);
     const network = { clock, random: this.random.split('net'), delayMs: luck.delayMs, chaos: luck.chaos };
     this.net = new SimNet(network);
     const keys = new SimFileKeys(this.key.tenantId, this.random.split('kek'));
@@ -131,6 +157,7 @@ export class World {
           keys,
           checker: this.checker,
           rules: rules.safekeeper,
+          syncs: rules.syncs,
           settings: {
             controlFileSaveIntervalMs: 300 + this.trouble.below(2000),
             flushBytesMax: 20_000,
@@ -151,6 +178,7 @@ export class World {
         ? { generation: 1, members: first, newMembers: undefined }
         : NO_MEMBERSHIP,
       deaths: luck.deaths,
+      excludes: luck.excludes,
     };
     this.operator = new Operator(this.operatorWorld);
   }
@@ -170,7 +198,8 @@ export class World {
     if (luck.generations) this.try(this.createAll());
     this.launch(false);
     this.upkeep();
-    this.nextTrouble();
+    if (luck.mood === 'rounds') this.nextRound();
+    else this.nextTrouble();
     await this.runUntil(luck.troubleMs);
     if (this.breach === undefined) await this.recover();
     const counts = this.counts();
@@ -230,10 +259,11 @@ export class World {
     this.created = true;
   }
 
-  private launch(sync: boolean): Compute {
+  private launch(sync: boolean, onElected?: () => void): Compute {
     const { luck, clock, net, checker } = this;
     const number = ++this.computesMade;
     const random = this.random.split(`compute ${number}`);
+    this.trace(`${sync ? 'sync' : 'compute'}${number} starts`);
     const addresses = luck.generations
       ? this.nodes.map(node => node.address)
       : this.nodes.slice(0, luck.members).map(node => node.address);
@@ -263,10 +293,15 @@ export class World {
       writeMs: luck.writeMs,
       recordBytesMax: luck.recordBytesMax,
       switches: luck.switches,
+      fetchBytes: () => (this.healed ? 32_768 : luck.fetchBytes),
       fetch: (address, from, length, term) => this.fetch(address, from, length, term),
       onBreach: error => this.onBreach(error),
+      ...(onElected === undefined ? {} : { onElected }),
     });
     this.computes.push(compute);
+    for (const [address, untilMs] of this.absentUntil) {
+      if (!this.healed) this.net.clog(compute.name, address, untilMs - clock.monotonic());
+    }
     compute.start();
     return compute;
   }
@@ -361,7 +396,29 @@ export class World {
   }
 
   private bootLater(node: SimSafekeeper, ms: number): void {
-    this.clock.at(ms, () => this.try(node.boot()));
+    const work = async (): Promise<void> => {
+      await node.boot();
+      if (this.trouble.chance(0.5)) await this.compareNow(node);
+    };
+    this.clock.at(ms, () => this.try(work()));
+  }
+
+  /** What a node holds, while the run goes on: if it changed meanwhile, nothing is said. */
+  private async compareNow(node: SimSafekeeper): Promise<void> {
+    const { timeline } = node;
+    if (timeline === undefined) return;
+    const before = timeline.status();
+    try {
+      await this.checker.checkBytes(node.id, before, (from, length) => timeline.readWal(from, length));
+    } catch (error) {
+      if (timeline.signal.aborted || !(error instanceof Breach)) return;
+      const { control, flushLsn, oldestLsn } = timeline.status();
+      const same =
+        control.termHistory === before.control.termHistory &&
+        flushLsn >= before.flushLsn &&
+        oldestLsn === before.oldestLsn;
+      if (same) throw error;
+    }
   }
 
   // --------------------------------------------------------------------------------------------------- trouble
@@ -375,31 +432,60 @@ export class World {
     });
   }
 
+  /**
+   * Round after round, the compute is replaced by one that cannot reach one of the nodes, and after a while reaches
+   * a single one: so logs part again and again, and who is elected depends on who is there.
+   */
+  private nextRound(): void {
+    const dice = this.trouble;
+    const { clock } = this;
+    const ms = dice.chance(0.4) ? 30 + dice.below(90) : 100 + dice.below(300);
+    for (const compute of this.computes) compute.kill();
+    // Most often it is the one that has WAL which nobody else has.
+    this.absent(this.friend !== undefined && dice.chance(0.6) ? this.friend : dice.pick(this.nodes), ms);
+    this.friend = undefined;
+    const isolate = (): void => {
+      if (!this.healed && compute.alive && dice.chance(0.6)) this.friend = this.isolate(compute);
+    };
+    const compute = this.launch(false, isolate);
+    clock.at(40 + dice.below(200), isolate);
+    this.troubles['round'] = (this.troubles['round'] ?? 0) + 1;
+    if (dice.chance(0.2)) this.causeTrouble();
+    clock.at(ms, () => {
+      if (!this.healed) this.nextRound();
+    });
+  }
+
   private causeTrouble(): void {
     const dice = this.trouble;
     const node = dice.pick(this.nodes);
     const compute = this.computes.filter(c => c.alive)[0];
+    const { mood } = this.luck;
+    const few = mood === 'all' ? 1 : 0.25;
     const kinds: [number, string, () => void][] = [
-      [10, 'crash', () => this.stopNode(node, () => node.crash())],
-      [14, 'crash in a step', () => this.crashInStep(node)],
-      [6, 'kill', () => this.stopNode(node, () => node.kill())],
-      [2, 'power failure', () => this.nodes.forEach(n => void this.stopNode(n, () => n.crash()))],
-      [10, 'clog', () => this.clog()],
+      [10 * few, 'crash', () => this.stopNode(node, () => node.crash())],
+      [14 * few, 'crash in a step', () => this.crashInStep(node)],
+      [6 * few, 'kill', () => this.stopNode(node, () => node.kill())],
+      [2 * few, 'power failure', () => this.nodes.forEach(n => void this.stopNode(n, () => n.crash()))],
+      [mood === 'elections' ? 20 : 10, 'clog', () => this.clog()],
+      [mood === 'elections' ? 15 : 3, 'lonely leader', () => void this.isolate(compute)],
+      [mood === 'elections' ? 10 : 2, 'absent node', () => this.absent(node)],
       [10, 'cut', () => this.net.cut(node.address, () => dice.chance(0.5))],
       [6, 'slow disk', () => this.slowDisk(node)],
-      [3, 'full disk', () => this.fullDisk(node)],
-      [2, 'failed sync', () => node.disk.failSyncs(1)],
-      [9, 'new compute', () => this.replaceCompute(compute)],
-      [5, 'second compute', () => void (this.alive() < 3 && this.launch(false))],
+      [3 * few, 'full disk', () => this.fullDisk(node)],
+      [2 * few, 'failed sync', () => node.disk.failSyncs(1)],
+      [mood === 'elections' ? 20 : 9, 'new compute', () => this.replaceCompute(compute)],
+      [mood === 'elections' ? 10 : 5, 'second compute', () => void (this.alive() < 3 && this.launch(false))],
       [4, 'sync', () => void (this.alive() < 3 && this.launch(true))],
       [3, 'term bump', () => this.bump(node)],
-      [this.luck.generations ? 10 : 0, 'new members', () => this.changeMembers()],
+      [mood === 'members' ? 40 : this.luck.generations ? 10 : 0, 'new members', () => this.changeMembers()],
     ];
-    let draw = dice.below(kinds.reduce((sum, [weight]) => sum + weight, 0));
+    let draw = dice.unit() * kinds.reduce((sum, [weight]) => sum + weight, 0);
     for (const [weight, name, cause] of kinds) {
       draw -= weight;
       if (draw >= 0) continue;
       this.troubles[name] = (this.troubles[name] ?? 0) + 1;
+      this.trace(`trouble: ${name} (sk${node.id})`);
       cause();
       return;
     }
@@ -431,6 +517,24 @@ export class World {
     const ms = this.trouble.below(900);
     this.net.clog(a, b, ms);
     if (this.trouble.chance(0.5)) this.net.clog(b, a, ms);
+  }
+
+  /** A leader reaches one node only, and goes on writing to it. */
+  private isolate(compute: Compute | undefined): SimSafekeeper | undefined {
+    if (compute === undefined) return undefined;
+    const now = this.clock.monotonic();
+    const here = this.nodes.filter(node => (this.absentUntil.get(node.address) ?? 0) <= now);
+    const friend = this.trouble.pick(here.length > 0 ? here : this.nodes);
+    const ms = 100 + this.trouble.below(700);
+    for (const node of this.nodes) if (node !== friend) this.net.clog(compute.name, node.address, ms);
+    return friend;
+  }
+
+  /** A node is reached by nobody. */
+  private absent(node: SimSafekeeper, ms = 100 + this.trouble.below(700)): void {
+    for (const compute of this.computes) if (compute.alive) this.net.clog(compute.name, node.address, ms);
+    this.net.cut(node.address);
+    this.absentUntil.set(node.address, this.clock.monotonic() + ms);
   }
 
   private slowDisk(node: SimSafekeeper): void {
@@ -473,6 +577,7 @@ export class World {
   /** Trouble ends: a new compute must be elected, and what it writes must be committed, in bounded time. */
   private async recover(): Promise<void> {
     this.healed = true;
+    this.trace('all is healed');
     this.net.heal();
     for (const compute of this.computes) compute.kill();
     for (const node of this.nodes) {
@@ -480,6 +585,7 @@ export class World {
       node.disk.failSyncs(0);
       node.latencyMs = Math.min(node.latencyMs, 5);
       node.disk.crashAt(Infinity);
+      node.crashInCut = 0;
       if (!node.up) this.try(node.boot());
     }
     const { clock } = this;
@@ -555,5 +661,5 @@ export class World {
   }
 }
 
-export const runSeed = (seed: number, rules: WorldRules = REAL_WORLD): Promise<RunResult> =>
-  new World(seed, rules).run();
+export const runSeed = (seed: number, rules: WorldRules = REAL_WORLD, mood?: Mood): Promise<RunResult> =>
+  new World(seed, rules, mood).run();
