@@ -83,6 +83,16 @@ describe('without a connection', () => {
   });
 });
 
+test('a stream that ended well begins again as soon as there is more, and not before', () => {
+  stream(sk(1, 500), 500);
+  plan.ended(true);
+  plan.heard(sk(1, 500), now);
+  plan.heard(sk(2, 500), now);
+  expect(next()).toBeUndefined();
+  plan.heard(sk(2, 508), now);
+  expect(next()).toEqual([2, 'no-existing-connection']);
+});
+
 describe('with a connection', () => {
   test('all is well: stay', () => {
     stream(sk(1, 500), 500);

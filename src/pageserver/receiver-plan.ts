@@ -11,7 +11,8 @@
 //
 // The best candidate is the one with the most committed WAL; of equals, the one that failed us least. Candidates not
 // heard of for laggingWalTimeoutMs are forgotten. After a connection ends its safekeeper is left alone for a while
-// that grows with each failure, counted from the connection's start, and forgiven once a connection brought WAL.
+// that grows with each failure, counted from the connection's start, and forgiven once a connection brought WAL. A
+// safekeeper that ended the stream because we have everything is no failure: nobody is asked before there is more.
 //
 // Answers to ConnectionManagerState of pageserver/src/tenant/timeline/walreceiver/connection_manager.rs.
 
@@ -82,6 +83,8 @@ export class ReceiverPlan {
   private readonly candidates = new Map<number, { candidate: Candidate; heardMs: number }>();
   private readonly retries = new Map<number, Retry>();
   private current: Current | undefined;
+  /** We were told that this is all there is. */
+  private completeLsn = 0;
 
   constructor(settings: ReceiverSettings) {
     this.settings = settings;
@@ -148,7 +151,7 @@ export class ReceiverPlan {
     let best: Candidate | undefined;
     for (const { candidate } of this.candidates.values()) {
       const { safekeeperId, commitLsn, connstr } = candidate;
-      if (safekeeperId === omit || commitLsn === 0 || connstr === '') continue;
+      if (safekeeperId === omit || commitLsn <= this.completeLsn || connstr === '') continue;
       if ((this.retries.get(safekeeperId)?.atMs ?? 0) > nowMs) continue;
       if (!best || this.isBetter(candidate, best)) best = candidate;
     }
@@ -166,6 +169,7 @@ export class ReceiverPlan {
 
   /** A connection to this candidate is being made. */
   started(candidate: Candidate, nowMs: number): void {
+    this.completeLsn = 0;
     this.current = {
       candidate,
       startedMs: nowMs,
@@ -202,11 +206,15 @@ export class ReceiverPlan {
     this.retries.delete(current.candidate.safekeeperId);
   }
 
-  /** The connection is gone, whoever ended it. */
-  ended(): void {
+  /** The connection is gone, whoever ended it; `complete` when the safekeeper had nothing more for us. */
+  ended(complete = false): void {
     const { current } = this;
     if (!current) return;
     this.current = undefined;
+    if (complete) {
+      this.completeLsn = current.commitLsn ?? 0;
+      return;
+    }
     const id = current.candidate.safekeeperId;
     const retry = this.retries.get(id) ?? { atMs: 0, waitMs: RETRY_MIN_MS, failures: 0 };
     retry.atMs = current.startedMs + retry.waitMs;

@@ -206,18 +206,20 @@ export class WalReceiver {
   private async receive(from: Candidate, signal: AbortSignal): Promise<void> {
     const { log, metrics } = this.deps;
     metrics.walreceivers.inc();
+    let complete = false;
     try {
       const { host, port } = parseConnstr(from.connstr);
       const source = { safekeeperId: from.safekeeperId, host, port };
       await receiveWal(source, this.sink, this.events(), this.connectionDeps(), signal);
     } catch (error) {
       const fields = { safekeeper: from.safekeeperId };
-      if (error instanceof StreamEnded) log.info('the safekeeper has nothing more for us', fields);
+      complete = error instanceof StreamEnded;
+      if (complete) log.info('the safekeeper has nothing more for us', fields);
       else if (!signal.aborted) report(log, error, fields);
     } finally {
       metrics.walreceivers.dec();
       this.connection = undefined;
-      this.plan.ended();
+      this.plan.ended(complete);
       this.wake.up();
     }
   }
