@@ -33,6 +33,11 @@ const HOSTS = [
   'managedhsm.usgovcloudapi.net',
 ];
 
+/** What we use of @azure/identity. */
+interface Credential {
+  getToken(scope: string): Promise<{ token: string } | null>;
+}
+
 export interface AzureKeysOptions {
   /** A token for a scope; without it, @azure/identity finds one. */
   readonly token?: (scope: string) => Promise<string>;
@@ -43,7 +48,7 @@ export interface AzureKeysOptions {
 export class AzureKeys implements Keys {
   readonly kind = 'azure';
   private readonly options: AzureKeysOptions;
-  private credential: Promise<{ getToken(scope: string): Promise<{ token: string } | null> }> | undefined;
+  private credential: Credential | undefined;
 
   constructor(options: AzureKeysOptions = {}) {
     this.options = options;
@@ -71,16 +76,10 @@ export class AzureKeys implements Keys {
     const { token } = this.options;
     return tokenOf('Azure Key Vault', async () => {
       if (token) return token(scope);
-      this.credential ??= optionalPackage('@azure/identity', 'a key in Azure').then(identity => {
-        const Credential = identity['DefaultAzureCredential'] as new () => {
-          getToken(scope: string): Promise<{ token: string } | null>;
-        };
-        return new Credential();
-      });
-      const credential = await this.credential.catch(error => {
-        this.credential = undefined;
-        throw error;
-      });
+      const identity = optionalPackage('@azure/identity', 'a key in Azure');
+      const credential = (this.credential ??= new (
+        identity['DefaultAzureCredential'] as new () => Credential
+      )());
       return (await credential.getToken(scope))?.token;
     });
   }

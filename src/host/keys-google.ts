@@ -20,6 +20,11 @@ import { hostRandom } from './random.ts';
 const SCOPE = 'https://www.googleapis.com/auth/cloudkms';
 const NAME = /^projects\/[\w.:-]+\/locations\/[\w-]+\/keyRings\/[\w-]+\/cryptoKeys\/[\w-]+$/;
 
+/** What we use of google-auth-library. */
+interface Auth {
+  getAccessToken(): Promise<string | null | undefined>;
+}
+
 export interface GoogleKeysOptions {
   /** Without it, google-auth-library finds one. */
   readonly token?: () => Promise<string>;
@@ -42,7 +47,7 @@ export function crc32c(bytes: Uint8Array): string {
 export class GoogleKeys implements Keys {
   readonly kind = 'google';
   private readonly options: GoogleKeysOptions;
-  private auth: Promise<{ getAccessToken(): Promise<string | null | undefined> }> | undefined;
+  private auth: Auth | undefined;
 
   constructor(options: GoogleKeysOptions = {}) {
     this.options = options;
@@ -52,16 +57,9 @@ export class GoogleKeys implements Keys {
     const { token } = this.options;
     return tokenOf('Google Cloud KMS', async () => {
       if (token) return token();
-      this.auth ??= optionalPackage('google-auth-library', 'a key in Google Cloud').then(library => {
-        const Auth = library['GoogleAuth'] as new (o: {
-          scopes: string;
-        }) => { getAccessToken(): Promise<string | null | undefined> };
-        return new Auth({ scopes: SCOPE });
-      });
-      const auth = await this.auth.catch(error => {
-        this.auth = undefined;
-        throw error;
-      });
+      const library = optionalPackage('google-auth-library', 'a key in Google Cloud');
+      const Auth = library['GoogleAuth'] as new (options: { scopes: string }) => Auth;
+      const auth = (this.auth ??= new Auth({ scopes: SCOPE }));
       return (await auth.getAccessToken()) ?? undefined;
     });
   }

@@ -4,6 +4,7 @@
 // The packages are asked for by name when a tenant's key needs one, so that nobody installs a cloud's libraries
 // who does not use that cloud.
 
+import { createRequire } from 'node:module';
 import { KeyFault } from '../base/key-fault.ts';
 
 const REQUEST_MS = 8_000;
@@ -63,12 +64,14 @@ export function textField(answer: RestAnswer, name: string, what: string): strin
   });
 }
 
+const require = createRequire(import.meta.url);
+
 /** A package that is there only where somebody installed it. */
-export async function optionalPackage(name: string, why: string): Promise<Record<string, unknown>> {
+export function optionalPackage(name: string, why: string): Readonly<Record<string, unknown>> {
   try {
-    return (await import(name)) as Record<string, unknown>;
+    return require(name) as Record<string, unknown>;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error;
+    if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
     throw new KeyFault('key-unavailable', `${why} needs the package ${name}, which is not installed`, {
       cause: error,
       hint: `Run: npm install ${name}`,
