@@ -4,6 +4,7 @@
 // Postgres refuses to run as root: then it runs as `nobody`, who owns the directory.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { chmod, chown, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -25,6 +26,8 @@ export function stockBin(major: StockMajor): string {
 }
 
 export interface StockOptions {
+  /** Another build of the major: its `bin`. */
+  readonly bin?: string;
   readonly initdb?: readonly string[];
   readonly settings?: Readonly<Record<string, string | number>>;
 }
@@ -33,6 +36,7 @@ export class StockPostgres {
   readonly major: StockMajor;
   /** The temporary directory, with the cluster in `data`. */
   readonly home: string;
+  private readonly bin: string;
   private settings: Readonly<Record<string, string | number>>;
   private server: ChildProcess | undefined;
   private log = '';
@@ -40,6 +44,7 @@ export class StockPostgres {
   private constructor(major: StockMajor, home: string, options: StockOptions) {
     this.major = major;
     this.home = home;
+    this.bin = options.bin ?? stockBin(major);
     this.settings = options.settings ?? {};
   }
 
@@ -55,6 +60,7 @@ export class StockPostgres {
     await chmod(home, 0o755);
     if (asRoot) await chown(home, NOBODY, NOBODY);
     const postgres = new StockPostgres(major, home, options);
+    process.once('exit', postgres.erase);
     const args = [
       '-D',
       postgres.dataDirectory,
@@ -67,7 +73,7 @@ export class StockPostgres {
       '-E',
       'UTF8',
     ];
-    await promisify(execFile)(join(stockBin(major), 'initdb'), [...args, ...(options.initdb ?? [])], {
+    await promisify(execFile)(join(postgres.bin, 'initdb'), [...args, ...(options.initdb ?? [])], {
       ...identity,
       cwd: home,
       env: { PATH: process.env['PATH'] ?? '', TZ: 'UTC' },
@@ -81,7 +87,12 @@ export class StockPostgres {
     return postgres;
   }
 
-  /** Start the server and wait until it answers. */
+  /** From the next start on, these settings and no others. */
+  configure(settings: Readonly<Record<string, string | number>>): void {
+    this.settings = settings;
+  }
+
+  /** Start the server and wait until it answers; these settings stay for later starts. */
   async start(settings: Readonly<Record<string, string | number>> = {}): Promise<void> {
     this.settings = { ...this.settings, ...settings };
     const given = {
@@ -91,7 +102,7 @@ export class StockPostgres {
       ...this.settings,
     };
     const args = Object.entries(given).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-    const server = spawn(join(stockBin(this.major), 'postgres'), ['-D', this.dataDirectory, ...args], {
+    const server = spawn(join(this.bin, 'postgres'), ['-D', this.dataDirectory, ...args], {
       ...identity,
       cwd: this.home,
       env: { PATH: process.env['PATH'] ?? '', TZ: 'UTC', LC_ALL: 'C' },
@@ -127,7 +138,7 @@ export class StockPostgres {
   ): Promise<string> {
     if (asRoot) await promisify(execFile)('chown', ['-R', `${NOBODY}:${NOBODY}`, directory]);
     await chmod(directory, 0o700);
-    const other = new StockPostgres(this.major, this.home, { settings });
+    const other = new StockPostgres(this.major, this.home, { settings, bin: this.bin });
     other.directory = directory;
     await other.start();
     try {
@@ -136,6 +147,17 @@ export class StockPostgres {
       await other.stop();
     }
     return other.log;
+  }
+
+  /** Whether the build knows this value of a setting. */
+  async accepts(name: string, value: string): Promise<boolean> {
+    const args = ['-D', this.dataDirectory, '-C', name, '-c', `${name}=${value}`];
+    try {
+      await promisify(execFile)(join(this.bin, 'postgres'), args, { ...identity, cwd: this.home });
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** A connected client, ended afterwards. */
@@ -170,5 +192,9 @@ export class StockPostgres {
   async destroy(): Promise<void> {
     await this.stop('SIGQUIT');
     await rm(this.home, { recursive: true, force: true });
+    process.off('exit', this.erase);
   }
+
+  /** For a test process that ends before it has cleaned up. */
+  private readonly erase = (): void => rmSync(this.home, { recursive: true, force: true });
 }

@@ -1,26 +1,8 @@
 // Work that makes Postgres write every page-changing record of B-trees and hash indexes, in the shapes their redo
 // tells apart: trees so deep that whole subtrees are deleted and pages used again, a tree whose root has one child
 // left, posting lists split, shortened and merged, buckets with chains of overflow pages emptied in all manners.
-//
-// Loads that only prepare the ground run without verification images (`quietly`), which keeps the log small.
 
-/** wal_consistency_checking: the managers that are judged, to keep the log small. */
-export const CHECKED = 'btree,hash';
-
-/** One session: the order of the statements is the point. */
-type Sql = (text: string) => Promise<unknown>;
-
-async function quietly(sql: Sql, statements: readonly string[]): Promise<void> {
-  await sql(`set wal_consistency_checking = ''`);
-  for (const statement of statements) await sql(statement);
-  await sql(`set wal_consistency_checking = '${CHECKED}'`);
-}
-
-async function all(sql: Sql, statements: readonly string[]): Promise<void> {
-  for (const statement of statements) await sql(statement);
-}
-
-const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+import { onIndexes, quietly, range, type Sql } from './statements.ts';
 
 export async function btreeWorkload(sql: Sql): Promise<void> {
   await deepTree(sql);
@@ -40,7 +22,7 @@ async function deepTree(sql: Sql): Promise<void> {
   const fill = (from: number, to: number, step = 1): string =>
     `insert into big select i, fat(i) from generate_series(${from}, ${to}, ${step}) i`;
   const later = ['select txid_current()', 'select txid_current()', 'vacuum big'];
-  await all(sql, [
+  await onIndexes(sql, [
     'create index big_t on big (t)',
     fill(1, 300),
     fill(700, 560, -1),
@@ -72,7 +54,7 @@ async function duplicates(sql: Sql): Promise<void> {
     'insert into dup select i % 7, i from generate_series(1, 6000) i',
     'delete from dup where v % 5 = 0',
   ]);
-  await all(sql, [
+  await onIndexes(sql, [
     'vacuum dup',
     'insert into dup select i % 7, i from generate_series(6001, 9000) i',
     'update dup set v = v + 100000 where k = 3',
@@ -101,7 +83,7 @@ async function churn(sql: Sql): Promise<void> {
     'create index churn_n on churn (n)',
     'insert into churn select i, 0, i % 10 from generate_series(1, 300) i',
   ]);
-  await all(sql, [
+  await onIndexes(sql, [
     ...range(12).map(i => `update churn set n = ${i + 1}`),
     'delete from churn where id % 2 = 0',
     'vacuum churn',
@@ -117,7 +99,7 @@ export async function hashWorkload(sql: Sql): Promise<void> {
 
 /** Buckets that split; an index of an unlogged table logs its initial fork. */
 async function buckets(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     'create table h (k int, v int)',
     'create index h_k on h using hash (k)',
     'create unlogged table hu (k int)',
@@ -136,12 +118,12 @@ async function buckets(sql: Sql): Promise<void> {
 async function chains(sql: Sql): Promise<void> {
   const more = (count: number): string => `insert into h select 77, i from generate_series(1, ${count}) i`;
   await quietly(sql, [more(5000)]);
-  await all(sql, ['insert into h select 78, i from generate_series(1, 900) i']);
+  await onIndexes(sql, ['insert into h select 78, i from generate_series(1, 900) i']);
   for (const gone of ['v % 3 <> 0', 'v % 10 <> 0', 'v < 2500', 'v > 1500']) {
-    await all(sql, [`delete from h where k = 77 and ${gone}`, 'vacuum h']);
+    await onIndexes(sql, [`delete from h where k = 77 and ${gone}`, 'vacuum h']);
     await quietly(sql, [more(2500)]);
   }
-  await all(sql, [
+  await onIndexes(sql, [
     'delete from h where v % 4 = 1',
     'vacuum h',
     'insert into h select i, i from generate_series(40001, 40400) i',
@@ -159,7 +141,7 @@ async function killed(sql: Sql): Promise<void> {
     'insert into hv select i % 4, i from generate_series(1, 1500) i',
     'delete from hv where v % 2 = 0',
   ]);
-  await all(sql, [
+  await onIndexes(sql, [
     'set enable_seqscan = off',
     'set enable_bitmapscan = off',
     ...range(8).map(k => `select count(v) from hv where k = ${k % 4}`),
@@ -172,7 +154,7 @@ async function killed(sql: Sql): Promise<void> {
 
 /** A primary page that stays full while its chain is squeezed: named by records that leave it, and its LSN, alone. */
 async function untouched(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     'create table hz (k int, v int)',
     'create index hz_k on hz using hash (k)',
     'insert into hz select 1, i from generate_series(1, 1300) i',

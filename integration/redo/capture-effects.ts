@@ -9,17 +9,18 @@
 //
 // A row: op, lsn, record (hex), desc (null where 14 said nothing). Times are UTC, as the backend prints them.
 
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toHex } from '../../src/base/bytes.ts';
-import { formatLsn, parseLsn } from '../../src/base/lsn.ts';
+import { formatLsn, type Lsn, parseLsn } from '../../src/base/lsn.ts';
+import { CONTROL_FILE_PATH, readControlFile } from '../../src/xlog/control-file.ts';
 import { dialectOfMajor } from '../../src/xlog/dialects/all.ts';
 import { recordOpName, rmgrName } from '../../src/xlog/inspect.ts';
-import { WalReader } from '../../src/xlog/reader.ts';
-import { WalRecord } from '../../src/xlog/record.ts';
+import type { WalRecord } from '../../src/xlog/record.ts';
 import { STOCK_MAJORS, type StockMajor, StockPostgres } from '../pg/stock.ts';
 import { effectsWorkload, SETTINGS } from './effects-workload.ts';
+import { readLog } from './log.ts';
 
 const FIXTURES = join(import.meta.dirname, '../fixtures');
 const MANAGERS = new Set([0, 1, 2, 3, 4, 5, 6, 7, 8, 18, 19, 21]);
@@ -69,27 +70,6 @@ async function overheard(postgres: StockPostgres, base: string, until: string): 
   return found;
 }
 
-/** Records of a pg_wal, from the first segment there to the end of the log. */
-function* recordsOf(walDirectory: string, major: number): Generator<WalRecord> {
-  const dialect = dialectOfMajor(major, 'stock');
-  // A segment that two timelines have is the same up to where the later one begins.
-  const bySegment = new Map<string, string>();
-  for (const name of readdirSync(walDirectory).sort())
-    if (/^[0-9A-F]{24}$/.test(name)) bySegment.set(name.slice(8), name);
-  const names = [...bySegment.keys()].sort().map(segment => bySegment.get(segment)!);
-  const start = parseInt(names[0]!.slice(16), 16) * 16 * 1024 * 1024;
-  const reader = new WalReader({ start: parseLsn(formatLsn(start)), dialect, resync: true });
-  const record = new WalRecord();
-  for (const name of names) {
-    reader.push(readFileSync(join(walDirectory, name)));
-    try {
-      while (reader.next(record)) yield record;
-    } catch {
-      return;
-    }
-  }
-}
-
 /** What stays of a description when its numbers go, and whether there are images. */
 function shapeOf(record: WalRecord, desc: string): string {
   const images = record.blocks.filter(b => b.id <= record.maxBlockId && b.inUse && b.hasImage).length;
@@ -100,23 +80,23 @@ function shapeOf(record: WalRecord, desc: string): string {
   return `${words} ${record.maxBlockId} ${images}`;
 }
 
-function select(walDirectory: string, major: number, descriptions: Descriptions): Row[] {
+function select(walDirectory: string, from: Lsn, major: number, descriptions: Descriptions): Row[] {
   const dialect = dialectOfMajor(major, 'stock');
   const kept = new Map<string, Row>();
   const perOp = new Map<string, number>();
-  for (const record of recordsOf(walDirectory, major)) {
-    if (!MANAGERS.has(record.rmid) || record.totalLength > RECORD_BYTES_MAX) continue;
+  readLog(walDirectory, dialect, from, record => {
+    if (!MANAGERS.has(record.rmid) || record.totalLength > RECORD_BYTES_MAX) return;
     const op = `${rmgrName(dialect, record)}/${recordOpName(dialect, record)}`;
     const lsn = formatLsn(record.lsn);
     const desc = descriptions.get(lsn) ?? null;
-    if (desc === null && major > 14) continue;
+    if (desc === null && major > 14) return;
     const skeleton = `${op} ${desc === null} ${shapeOf(record, desc ?? '')}`;
     const count = perOp.get(op) ?? 0;
-    if (kept.has(skeleton) || count >= PER_OP) continue;
+    if (kept.has(skeleton) || count >= PER_OP) return;
     if (desc !== null) perOp.set(op, count + 1);
     const bytes = record.bytes.subarray(record.offset, record.offset + record.totalLength);
     kept.set(skeleton, { op, lsn, record: toHex(bytes), desc });
-  }
+  });
   return [...kept.values()]
     .filter(row => row.desc !== null || !perOp.has(row.op) || row.op.startsWith('XLOG/FPI'))
     .sort((a, b) => (a.op < b.op ? -1 : a.op > b.op ? 1 : 0));
@@ -133,6 +113,7 @@ async function capture(major: StockMajor): Promise<void> {
     await postgres.stop();
     const rows = select(
       join(postgres.dataDirectory, 'pg_wal'),
+      readControlFile(readFileSync(join(base, CONTROL_FILE_PATH))).checkPointCopy.redo,
       major,
       descriptions ?? (await overheard(postgres, base, beforeTruncations)),
     );

@@ -1,24 +1,8 @@
 // Work that makes Postgres write every page-changing record of GIN, GiST and SP-GiST, in all the shapes their redo
 // tells apart: posting trees split in the middle and vacuumed to pieces, pending lists with rows too large for a
 // page, killed items, deleted and reused pages, chains of dead tuples, redirects, nulls.
-//
-// Loads that only prepare the ground run without verification images (`quietly`), which keeps the log small.
 
-/** Whose records carry images; those of the heap beside them would double the log. */
-export const CHECKED = 'gin,gist,spgist';
-
-/** One session: the order of the statements is the point. */
-export type Sql = (text: string) => Promise<unknown>;
-
-async function quietly(sql: Sql, statements: readonly string[]): Promise<void> {
-  await sql(`set wal_consistency_checking = ''`);
-  for (const statement of statements) await sql(statement);
-  await sql(`set wal_consistency_checking = '${CHECKED}'`);
-}
-
-async function all(sql: Sql, statements: readonly string[]): Promise<void> {
-  for (const statement of statements) await sql(statement);
-}
+import { onIndexes, quietly, type Sql } from './statements.ts';
 
 export async function ginWorkload(sql: Sql): Promise<void> {
   await postingTrees(sql);
@@ -33,7 +17,7 @@ async function postingTrees(sql: Sql): Promise<void> {
     `insert into g1 select i, array[1, 100 + i % 7], '' from generate_series(1, 30000) i`,
     `create index on g1 using gin (a) with (fastupdate = off)`,
   ]);
-  await all(sql, [
+  await onIndexes(sql, [
     `update g1 set a = array[1, 200 + id % 5] where id % 4 = 0`,
     `delete from g1 where id between 5000 and 21000`,
     `vacuum g1`,
@@ -50,7 +34,7 @@ async function pendingLists(sql: Sql): Promise<void> {
     `insert into g2 select i, array[7] from generate_series(1, 6000) i`,
     `create index g2a on g2 using gin (a) with (fastupdate = on, gin_pending_list_limit = 64)`,
   ]);
-  await all(sql, [
+  await onIndexes(sql, [
     `insert into g2 select i, array[7, 8] from generate_series(1, 5000) i`,
     `insert into g2 select i, (select array_agg(j) from generate_series(i * 1000, i * 1000 + 3000) j)
        from generate_series(1, 4) i`,
@@ -65,7 +49,7 @@ async function pendingLists(sql: Sql): Promise<void> {
 
 /** Entry trees: keys so long that inner pages split, posting lists that vacuum shortens, nulls and empty arrays. */
 async function entryTrees(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     `create table g3 (id int, a text[])`,
     `create index on g3 using gin (a) with (fastupdate = off)`,
     `insert into g3 select i, array[string_agg(md5((i * 100 + k)::text), '')]
@@ -79,16 +63,11 @@ async function entryTrees(sql: Sql): Promise<void> {
 }
 
 export async function gistWorkload(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     `create table t1 (id int, p point)`,
     `create index on t1 using gist (p)`,
     `insert into t1 select i, point(random() * 1000, random() * 1000) from generate_series(1, 5000) i`,
     `delete from t1 where id % 3 = 0`,
-    // An index scan finds the deleted rows' items dead and marks them; insertions into full pages prune those.
-    `set enable_seqscan = off`,
-    `set enable_bitmapscan = off`,
-    `select count(*) from t1 where p <@ box '((0,0),(1000,1000))'`,
-    `insert into t1 select i, point(random() * 1000, random() * 1000) from generate_series(10001, 12500) i`,
     `vacuum t1`,
     `delete from t1 where p <@ box '((100,100),(700,900))'`,
     `vacuum t1`,
@@ -103,9 +82,24 @@ export async function gistWorkload(sql: Sql): Promise<void> {
   await wideGistKeys(sql);
 }
 
+/** An index scan finds deleted rows' items dead and marks them; insertions into full pages prune those. */
+export async function gistPruneWorkload(sql: Sql): Promise<void> {
+  await onIndexes(sql, [
+    `create table t4 (id int, p point)`,
+    `create index on t4 using gist (p)`,
+    `insert into t4 select i, point(random() * 1000, random() * 1000) from generate_series(1, 1500) i`,
+    `delete from t4 where id % 3 = 0`,
+    `set enable_seqscan = off`,
+    `set enable_bitmapscan = off`,
+    `select count(*) from t4 where p <@ box '((0,0),(1000,1000))'`,
+    `insert into t4 select i, point(random() * 1000, random() * 1000) from generate_series(1501, 2300) i`,
+    `vacuum t4`,
+  ]);
+}
+
 /** Keys so wide that inner pages split too, and deep. */
 async function wideGistKeys(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     `create extension btree_gist`,
     `create extension pg_trgm`,
     `create table t2 (id int, s text)`,
@@ -126,7 +120,7 @@ async function wideGistKeys(sql: Sql): Promise<void> {
 export async function spgistWorkload(sql: Sql): Promise<void> {
   await radixTree(sql);
   for (const opclass of ['quad_point_ops', 'kd_point_ops']) await pointTree(sql, opclass);
-  await all(sql, [
+  await onIndexes(sql, [
     `create table s5 (id int, t text, x int)`,
     `create index on s5 using spgist (t) include (x, id)`,
     `insert into s5 select i, 'k' || md5(i::text), nullif(i % 3, 0) from generate_series(1, 1000) i`,
@@ -136,7 +130,7 @@ export async function spgistWorkload(sql: Sql): Promise<void> {
 }
 
 async function radixTree(sql: Sql): Promise<void> {
-  await all(sql, [
+  await onIndexes(sql, [
     `create table s1 (id int, t text)`,
     `create index on s1 using spgist (t)`,
     // The root is a leaf still.
@@ -165,7 +159,7 @@ async function radixTree(sql: Sql): Promise<void> {
 
 async function pointTree(sql: Sql, opclass: string): Promise<void> {
   const table = `s_${opclass}`;
-  await all(sql, [
+  await onIndexes(sql, [
     `create table ${table} (id int, p point)`,
     `create index on ${table} using spgist (p ${opclass})`,
     `insert into ${table} select i, point(i, i) from generate_series(1, 40) i`,

@@ -8,17 +8,7 @@
 // keeps it, and the mask does not hide it).
 
 import type { Client } from 'pg';
-
-type Sql = (text: string) => Promise<unknown>;
-
-async function all(sql: Sql, statements: readonly string[]): Promise<void> {
-  for (const statement of statements) await sql(statement);
-}
-
-const sqlOf =
-  (client: Client): Sql =>
-  text =>
-    client.query(text);
+import { all, type Sql, sqlOf } from './statements.ts';
 
 export async function plainWorkload(client: Client, others: readonly Client[], home: string): Promise<void> {
   const sql = sqlOf(client);

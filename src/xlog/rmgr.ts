@@ -48,6 +48,8 @@ export interface Op {
    * Postgres reads with RBM_ZERO_ON_ERROR (the visibility map, whose extension is not logged).
    */
   readonly mayBeNew?: readonly number[];
+  /** Blocks without an image are named and not so much as read, so they need not be there (FPI_FOR_HINT). */
+  readonly imagesOnly?: boolean;
   readonly effects?: RecordEffects;
   /** One line, as pg_waldump's `desc` of that major (without the block references). */
   readonly describe?: (record: WalRecord) => string;

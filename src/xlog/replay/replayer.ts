@@ -15,7 +15,7 @@ import { restoreImage } from '../image.ts';
 import { BLCKSZ, newPage, pageLsn } from '../page.ts';
 import type { BlockRef, WalRecord } from '../record.ts';
 import { mayBeNew, redoBlock } from '../redo.ts';
-import { emitEffects, findOp, maskPage, opName } from '../rmgr.ts';
+import { emitEffects, findOp, maskPage, type Op, opName } from '../rmgr.ts';
 import { EffectsOnCluster } from './apply.ts';
 import type { Cluster } from './cluster.ts';
 import { Tally } from './tally.ts';
@@ -66,11 +66,21 @@ export class Replayer {
     for (let id = 0; id <= record.maxBlockId; id++) {
       const block = record.blocks[id]!;
       if (!block.inUse) continue;
-      this.redo(record, block);
+      if (op.imagesOnly !== true || block.hasImage) this.redo(record, block);
       if (block.hasImage && !block.applyImage) images = true;
     }
-    emitEffects(op, record, this.effects.emit);
+    this.carryOut(op, record);
     if (images) this.verify(record);
+  }
+
+  /** What the record does beyond its pages; an operation that has no place here (CREATE TABLESPACE) is refused. */
+  private carryOut(op: Op, record: WalRecord): void {
+    try {
+      emitEffects(op, record, this.effects.emit);
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.refuse(record, undefined, error.message);
+    }
   }
 
   /** References to pages that were not there and that nothing cut or dropped since. */

@@ -17,8 +17,9 @@
 //   CHECKPOINT_REDO       wal_level i32                                       (17+)
 //
 // FPI carries an image for each of its blocks, and so does FPI_FOR_HINT in 14. From 15 on the latter may carry
-// none, when full_page_writes is off: the page then stays as it is, pd_lsn too. The checkpoint, end-of-recovery and switch rules that concern reading
-// the log itself are the reader's.
+// none, when full_page_writes is off: the page then stays as it is, pd_lsn too, and may not even be there (a free
+// space map grows unlogged). The checkpoint, end-of-recovery and switch rules that concern reading the log itself
+// are the reader's.
 //
 // Mirrors xlog_redo of xlog.c and xlog_desc of xlogdesc.c.
 
@@ -220,7 +221,7 @@ export const xlog14: Rmgr = {
   },
 };
 export const xlog15: Rmgr = replaceOps(xlog14, {
-  [XLOG_FPI_FOR_HINT]: { name: 'FPI_FOR_HINT', redoEvery: leaveUnchanged },
+  [XLOG_FPI_FOR_HINT]: { name: 'FPI_FOR_HINT', redoEvery: leaveUnchanged, imagesOnly: true },
 });
 export const xlog16 = xlog15;
 export const xlog17: Rmgr = replaceOps(xlog16, {

@@ -1,5 +1,5 @@
 // Operations on single tuples, by records made by hand: what the recorded logs seldom or never hold. The weight of
-// proof lies with Postgres's own logs (integration/redo/heap.test.ts).
+// proof lies with Postgres's own logs (integration/redo/oracle.test.ts).
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
