@@ -2,6 +2,7 @@
 // of a tail: sections made elsewhere -> what follows their data in the file.
 
 import { ALL_KEYS } from '../key.ts';
+import { DELTA_BLOCK_BYTES } from '../layers/block.ts';
 import { layerTail, type Section, SectionBuilder } from '../layers/layer-builder.ts';
 import { BlockIndex, KeyCounts } from '../layers/layer-format.ts';
 import type { LayerIdentity } from '../layers/layer-name.ts';
@@ -63,7 +64,7 @@ export function flushJob(input: Uint8Array): Uint8Array {
     chunks: pieces.slice(9),
   };
   const { identity } = header;
-  const builder = new SectionBuilder();
+  const builder = new SectionBuilder(DELTA_BLOCK_BYTES);
   MemoryLayer.over(columns, identity.lsnStart, identity.lsnEnd).scan(ALL_KEYS, 0, Infinity, builder);
   const section = builder.finish();
   const tail = layerTail(identity, [section]);

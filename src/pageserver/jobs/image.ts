@@ -7,6 +7,7 @@ import { dialectOfMajor } from '../../xlog/dialects/all.ts';
 import { BLCKSZ, newPage } from '../../xlog/page.ts';
 import { applyEdit } from '../edit.ts';
 import { isPageKey, type KeyRange, packKey } from '../key.ts';
+import { IMAGE_BLOCK_BYTES } from '../layers/block.ts';
 import { SectionBuilder } from '../layers/layer-builder.ts';
 import { Reconstructor } from '../reconstruct.ts';
 import { VALUE_BYTES, VALUE_IMAGE } from '../value.ts';
@@ -45,7 +46,7 @@ export function imageJob(input: Uint8Array): Uint8Array {
   const lengths = new Map(header.lengths);
   const dialect = dialectOfMajor(header.major, header.flavour);
   const reconstructor = new Reconstructor({ dialect, applyEdit });
-  const builder = new SectionBuilder();
+  const builder = new SectionBuilder(IMAGE_BLOCK_BYTES);
   const page = newPage();
   let next = 0;
   const isWanted = (rel: number, blk: number): boolean => {

@@ -5,7 +5,7 @@
 // are in the order in which the log made them, equal LSNs included.
 
 import type { KeyRange } from '../key.ts';
-import { Block, loadBlock } from '../layers/block.ts';
+import { Block, DELTA_BLOCK_BYTES, loadBlock } from '../layers/block.ts';
 import { type Section, SectionBuilder } from '../layers/layer-builder.ts';
 import { BlockIndex, KeyCounts } from '../layers/layer-format.ts';
 import type { ValueVisitor } from '../value.ts';
@@ -40,7 +40,7 @@ export function openRun(header: RunHeader, piece: Uint8Array, range: KeyRange): 
 export function mergeJob(input: Uint8Array): Uint8Array {
   const { header, pieces } = openParcel<MergeHeader>(input);
   const runs = header.runs.map((run, i) => openRun(run, pieces[i]!, header.range));
-  const builder = new SectionBuilder();
+  const builder = new SectionBuilder(DELTA_BLOCK_BYTES);
   const values = new KeyValues();
   walkKeys(runs, (rel, blk, having) => {
     values.count = 0;

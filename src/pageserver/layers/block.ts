@@ -1,4 +1,4 @@
-// A data block of a layer: some 16 KiB of values, sorted by key and then by LSN (those of one key at one LSN in the
+// A data block of a layer: 16 or 32 KiB of values, sorted by key and then by LSN (those of one key at one LSN in the
 // order in which the log made them). Stored:
 //
 //    0  crc32c      u32   of all that follows
@@ -22,8 +22,10 @@ import { Fault } from '../../base/fault.ts';
 import { crc32c } from '../../xlog/crc32c.ts';
 import type { ValueSink, ValueVisitor } from '../value.ts';
 
-/** Raw bytes after which a block is ended; two pages and what describes them fit. */
-export const BLOCK_BYTES = 16 * 1024 + 512;
+/** Raw bytes after which a block is ended. Images: two pages and what describes them. */
+export const IMAGE_BLOCK_BYTES = 16 * 1024 + 512;
+/** Deltas: each call of zstd costs 10 us before the first byte, and merges make three for each block. */
+export const DELTA_BLOCK_BYTES = 32 * 1024;
 const STORED_HEADER = 12;
 const RAW_HEADER = 8;
 const KEY_ROW = 12;
@@ -92,7 +94,13 @@ export class BlockBuilder {
   private lsn = new Float64Array(256);
   private end = new Uint32Array(256);
   private meta = new Uint16Array(256);
-  private data = new Uint8Array(2 * BLOCK_BYTES);
+  private data: Uint8Array;
+  private readonly blockBytes: number;
+
+  constructor(blockBytes: number) {
+    this.blockBytes = blockBytes;
+    this.data = new Uint8Array(2 * blockBytes);
+  }
 
   get isEmpty(): boolean {
     return this.valueCount === 0;
@@ -104,7 +112,7 @@ export class BlockBuilder {
 
   /** Would a value of this length make the block too large? */
   isFullFor(length: number): boolean {
-    return this.valueCount > 0 && this.rawBytes + KEY_ROW + VALUE_ROW + length > BLOCK_BYTES;
+    return this.valueCount > 0 && this.rawBytes + KEY_ROW + VALUE_ROW + length > this.blockBytes;
   }
 
   get firstRel(): number {
@@ -166,7 +174,7 @@ export class BlockBuilder {
     this.keyCount = 0;
     this.valueCount = 0;
     this.dataBytes = 0;
-    if (this.data.length > 64 * BLOCK_BYTES) this.data = new Uint8Array(2 * BLOCK_BYTES);
+    if (this.data.length > 64 * this.blockBytes) this.data = new Uint8Array(2 * this.blockBytes);
     return raw;
   }
 

@@ -33,7 +33,7 @@ export interface Section {
 }
 
 export class SectionBuilder implements ValueVisitor {
-  private readonly block = new BlockBuilder();
+  private readonly block: BlockBuilder;
   private readonly data: Uint8Array[] = [];
   private dataBytes = 0;
   private valueCount = 0;
@@ -45,6 +45,10 @@ export class SectionBuilder implements ValueVisitor {
   private rel = -1;
   private blk = -1;
   private lsn = -1;
+
+  constructor(blockBytes: number) {
+    this.block = new BlockBuilder(blockBytes);
+  }
 
   get isEmpty(): boolean {
     return this.valueCount === 0;

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { isFault } from '../../base/fault.ts';
 import { formatKey, type KeyRange } from '../key.ts';
 import type { ValueKind } from '../value.ts';
-import { Block } from './block.ts';
+import { Block, IMAGE_BLOCK_BYTES } from './block.ts';
 import { KeyFilter } from './key-filter.ts';
 import { hashKey, hashKey2 } from './key-hash.ts';
 import { layerTail, SectionBuilder } from './layer-builder.ts';
@@ -62,13 +62,13 @@ const sourceOf = (bytes: Uint8Array): ClosableSource => ({
 /** The values in as many sections as `cuts` says, end to end. */
 function fileOf(list: readonly Value[], cuts = 1): Uint8Array {
   const sections = [];
-  let builder = new SectionBuilder();
+  let builder = new SectionBuilder(IMAGE_BLOCK_BYTES);
   list.forEach((v, i) => {
     const before = list[i - 1];
     const newKey = before === undefined || before.rel !== v.rel || before.blk !== v.blk;
     if (newKey && !builder.isEmpty && i * cuts >= list.length * (sections.length + 1)) {
       sections.push(builder.finish());
-      builder = new SectionBuilder();
+      builder = new SectionBuilder(IMAGE_BLOCK_BYTES);
     }
     builder.visit(v.rel, v.blk, v.lsn, v.kind, v.blockId, v.bytes, 0, v.bytes.length);
   });

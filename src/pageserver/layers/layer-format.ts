@@ -166,10 +166,10 @@ export class BlockIndex {
 
   /**
    * The last block that begins below (rel, blk, lsn): where the newest value of that key below that LSN is, if
-   * there is one; -1 when every block begins later.
+   * there is one; -1 when every block begins later. The search may be told to begin at block `from`.
    */
-  lastBefore(rel: number, blk: number, lsn: number): number {
-    let low = 0;
+  lastBefore(rel: number, blk: number, lsn: number, from = 0): number {
+    let low = from;
     let high = this.count;
     while (low < high) {
       const middle = (low + high) >> 1;

@@ -5,7 +5,7 @@
 // addressing leads from a key to its newest entry. No object is made per value, so ten million of them cost the
 // collector nothing.
 //
-//   table   rel u32 | blk u32 | head i32            slots, power of two, at most 3/5 full
+//   table   rel u32 | blk u32 | head i32            slots, power of two, at most 3/5 full; head: newest entry + 1
 //   entry   lsn f64 | chunk u32 | offset u32 | length u32 | kind and block id u16 | previous entry i32
 //
 // Entries of one key have rising LSNs (equal ones in the order of arrival), so a walk along the links is newest
@@ -59,7 +59,7 @@ export class MemoryLayer {
   private slots = TABLE_SLOTS_FIRST;
   private slotRel: Uint32Array = new Uint32Array(TABLE_SLOTS_FIRST);
   private slotBlk: Uint32Array = new Uint32Array(TABLE_SLOTS_FIRST);
-  private slotHead: Int32Array = new Int32Array(TABLE_SLOTS_FIRST).fill(-1);
+  private slotHead: Int32Array = new Int32Array(TABLE_SLOTS_FIRST);
 
   private lsn: Float64Array = new Float64Array(ENTRIES_FIRST);
   private chunk: Uint32Array = new Uint32Array(ENTRIES_FIRST);
@@ -73,9 +73,25 @@ export class MemoryLayer {
   private sharedLength = 0;
   private sharedLsn = 0;
 
-  constructor(lsnStart: number) {
+  /**
+   * `like` is the layer before, if this one will grow as large: the columns then have their size from the start
+   * (memory that is not touched yet costs nothing), and need not be copied as they grow.
+   */
+  constructor(lsnStart: number, like?: MemoryLayer) {
     this.lsnStart = lsnStart;
     this.lsnEnd = lsnStart;
+    if (like === undefined) return;
+    this.slots = like.slots;
+    this.slotRel = new Uint32Array(this.slots);
+    this.slotBlk = new Uint32Array(this.slots);
+    this.slotHead = new Int32Array(this.slots);
+    const entries = like.lsn.length;
+    this.lsn = new Float64Array(entries);
+    this.chunk = new Uint32Array(entries);
+    this.offset = new Uint32Array(entries);
+    this.lengths = new Uint32Array(entries);
+    this.meta = new Uint16Array(entries);
+    this.previous = new Int32Array(entries);
   }
 
   columns(): MemoryColumns {
@@ -119,7 +135,7 @@ export class MemoryLayer {
 
   /** Memory in use: what the limits are about. */
   get bytes(): number {
-    return this.chunkBytes + this.lsn.length * ENTRY_BYTES + this.slots * SLOT_BYTES;
+    return this.chunkBytes + this.entries * ENTRY_BYTES + this.keys * 2 * SLOT_BYTES;
   }
 
   /** Bytes of values alone: what a delta layer of this will hold. */
@@ -160,7 +176,7 @@ export class MemoryLayer {
 
   putShared(rel: number, blk: number, kind: ValueKind, blockId: number): void {
     const slot = this.slotFor(rel, blk);
-    const head = this.slotHead[slot]!;
+    const head = this.slotHead[slot]! - 1;
     const lsn = this.sharedLsn;
     assert(head < 0 || this.lsn[head]! <= lsn, 'values of a key come in the order of their LSNs');
     const entry = this.entries++;
@@ -171,7 +187,7 @@ export class MemoryLayer {
     this.lengths[entry] = this.sharedLength;
     this.meta[entry] = (kind << 8) | blockId;
     this.previous[entry] = head;
-    this.slotHead[slot] = entry;
+    this.slotHead[slot] = entry + 1;
     if (lsn >= this.lsnEnd) this.lsnEnd = lsn + 1;
   }
 
@@ -187,7 +203,7 @@ export class MemoryLayer {
   get(rel: number, blk: number, lsnEnd: number, sink: ValueSink): boolean {
     const slot = this.find(rel, blk);
     if (slot < 0) return false;
-    for (let e = this.slotHead[slot]!; e >= 0; e = this.previous[e]!) {
+    for (let e = this.slotHead[slot]! - 1; e >= 0; e = this.previous[e]!) {
       if (this.lsn[e]! >= lsnEnd) continue;
       const meta = this.meta[e]!;
       const bytes = this.chunks[this.chunk[e]!]!;
@@ -205,7 +221,7 @@ export class MemoryLayer {
       const blk = key % 0x1_0000_0000;
       const slot = this.find(rel, blk);
       chain.length = 0;
-      for (let e = this.slotHead[slot]!; e >= 0; e = this.previous[e]!) {
+      for (let e = this.slotHead[slot]! - 1; e >= 0; e = this.previous[e]!) {
         if (this.lsn[e]! >= lsnStart && this.lsn[e]! < lsnEnd) chain.push(e);
       }
       for (let i = chain.length - 1; i >= 0; i--) {
@@ -233,7 +249,7 @@ export class MemoryLayer {
     const packed = new Float64Array(this.keys);
     let count = 0;
     for (let slot = 0; slot < this.slots; slot++) {
-      if (this.slotHead[slot]! < 0) continue;
+      if (this.slotHead[slot] === 0) continue;
       const key = packKey(this.slotRel[slot]!, this.slotBlk[slot]!);
       if (key >= start && key < end) packed[count++] = key;
     }
@@ -253,7 +269,7 @@ export class MemoryLayer {
   private find(rel: number, blk: number): number {
     const mask = this.slots - 1;
     for (let slot = hashKey(rel, blk) & mask; ; slot = (slot + 1) & mask) {
-      if (this.slotHead[slot]! < 0) return -1;
+      if (this.slotHead[slot] === 0) return -1;
       if (this.slotBlk[slot] === blk && this.slotRel[slot] === rel) return slot;
     }
   }
@@ -261,7 +277,7 @@ export class MemoryLayer {
   private slotFor(rel: number, blk: number): number {
     const mask = this.slots - 1;
     let slot = hashKey(rel, blk) & mask;
-    while (this.slotHead[slot]! >= 0) {
+    while (this.slotHead[slot] !== 0) {
       if (this.slotBlk[slot] === blk && this.slotRel[slot] === rel) return slot;
       slot = (slot + 1) & mask;
     }
@@ -280,12 +296,12 @@ export class MemoryLayer {
     this.slots = slots * 2;
     this.slotRel = new Uint32Array(this.slots);
     this.slotBlk = new Uint32Array(this.slots);
-    this.slotHead = new Int32Array(this.slots).fill(-1);
+    this.slotHead = new Int32Array(this.slots);
     const mask = this.slots - 1;
     for (let old = 0; old < slots; old++) {
-      if (slotHead[old]! < 0) continue;
+      if (slotHead[old] === 0) continue;
       let slot = hashKey(slotRel[old]!, slotBlk[old]!) & mask;
-      while (this.slotHead[slot]! >= 0) slot = (slot + 1) & mask;
+      while (this.slotHead[slot] !== 0) slot = (slot + 1) & mask;
       this.slotRel[slot] = slotRel[old]!;
       this.slotBlk[slot] = slotBlk[old]!;
       this.slotHead[slot] = slotHead[old]!;

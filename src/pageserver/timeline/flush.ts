@@ -42,22 +42,28 @@ export class Flusher {
     if (!settings.background || timeline.store === undefined) return;
     const { open, lastRecordLsn } = timeline.state;
     if (open.entries > 0) this.openedMs ??= clock.monotonic();
-    const isDue =
+    const isFull =
       open.bytes >= settings.memoryLayerBytesMax ||
-      lastRecordLsn - open.lsnStart >= settings.checkpointDistance ||
+      lastRecordLsn - open.lsnStart >= settings.checkpointDistance;
+    const isDue =
+      isFull ||
       (this.openedMs !== undefined && clock.monotonic() - this.openedMs >= settings.checkpointTimeoutMs);
-    if (isDue && this.freeze()) this.start();
+    if (isDue && this.freeze(isFull)) this.start();
   }
 
-  /** The open layer becomes a frozen one; false when it may not be, or there is nothing new. */
-  freeze(): boolean {
+  /**
+   * The open layer becomes a frozen one; false when it may not be, or there is nothing new. `full`: it has grown
+   * to its limit, and so will the next.
+   */
+  freeze(full = false): boolean {
     const { timeline } = this;
     const { state } = timeline;
     const { open, lastRecordLsn, prevRecordLsn } = state;
     if (timeline.isMidway || lastRecordLsn < open.lsnStart) return false;
     open.freeze(lastRecordLsn + 1, prevRecordLsn);
     this.openedMs = undefined;
-    timeline.change({ open: new MemoryLayer(lastRecordLsn + 1), frozen: [...state.frozen, open] });
+    const next = new MemoryLayer(lastRecordLsn + 1, full ? open : undefined);
+    timeline.change({ open: next, frozen: [...state.frozen, open] });
     return true;
   }
 

@@ -4,6 +4,7 @@
 import type { RunHeader } from '../jobs/merge.ts';
 import type { KeyRange } from '../key.ts';
 import { unpackKey } from '../key.ts';
+import { hashKey, hashKey2 } from '../layers/key-hash.ts';
 import { isDense, type LayerDesc, rangeEnd, rangeStart } from '../layers/layer.ts';
 import type { LayerFile } from '../layers/layer-file.ts';
 import type { Layer, OpenLayers } from '../layers/open-layers.ts';
@@ -65,17 +66,22 @@ export interface Part {
   readonly bytes: number;
 }
 
+/** Blocks of one file are counted together up to this: a cut need not be exact. */
+const GRAIN_BYTES = 64 * 1024;
+
 /** Cut a range where blocks begin, into parts of about `bytesPerPart` stored bytes over all files. */
 export function cutRange(files: readonly LayerFile[], range: KeyRange, bytesPerPart: number): Part[] {
   const end = rangeEnd(range);
   const places: { key: number; bytes: number }[] = [];
-  for (const { index, blocksOf } of files.map(file => ({
-    index: file.index,
-    blocksOf: file.blocksOf(range),
-  }))) {
-    for (let b = blocksOf.from; b < blocksOf.to; b++) {
-      const key = index.rel[b]! * 0x1_0000_0000 + index.blk[b]!;
-      places.push({ key: Math.max(key, rangeStart(range)), bytes: index.stored[b]! });
+  const grain = Math.min(GRAIN_BYTES, bytesPerPart / 4);
+  for (const file of files) {
+    const { index } = file;
+    const { from, to } = file.blocksOf(range);
+    for (let b = from; b < to; ) {
+      const key = Math.max(index.rel[b]! * 0x1_0000_0000 + index.blk[b]!, rangeStart(range));
+      let bytes = 0;
+      while (b < to && bytes < grain) bytes += index.stored[b++]!;
+      places.push({ key, bytes });
     }
   }
   places.sort((a, b) => a.key - b.key);
@@ -134,13 +140,15 @@ export function gatherRange(file: LayerFile, range: KeyRange): Promise<GatheredR
 
 /** The blocks of a file that may hold the given keys (packed, ascending). */
 export function blocksForKeys(file: LayerFile, keys: Float64Array): number[] {
-  const { index } = file;
+  const { index, filter } = file;
   const blocks: number[] = [];
+  let first = 0;
   for (const key of keys) {
     const rel = Math.floor(key / 0x1_0000_0000);
     const blk = key % 0x1_0000_0000;
-    const last = index.lastBefore(rel, blk, Infinity);
-    for (let b = Math.max(0, index.lastBefore(rel, blk, 0)); b <= last; b++) {
+    if (!filter.mayHave(hashKey(rel, blk), hashKey2(rel, blk))) continue;
+    first = Math.max(first, index.lastBefore(rel, blk, 0, first));
+    for (let b = first; b === first || index.beginsWith(b, rel, blk); b++) {
       if (blocks.length === 0 || blocks[blocks.length - 1]! < b) blocks.push(b);
     }
   }

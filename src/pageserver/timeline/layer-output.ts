@@ -12,7 +12,7 @@ import { describeLayer, type LayerIdentity } from '../layers/layer-name.ts';
 import type { LayerStore } from './store.ts';
 
 /** Handed to the writer in one go: what sealing it costs, nobody else waits longer for. */
-const WRITE_BYTES = 256 * 1024;
+const WRITE_BYTES = 128 * 1024;
 
 export async function writePieces(writer: SealedWriter, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length; at += WRITE_BYTES)
