@@ -10,7 +10,7 @@
 
 import { concatBytes } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
-import type { Connection } from '../base/ports.ts';
+import type { Clock, Connection } from '../base/ports.ts';
 import { copyData, copyDone } from './pq-frame.ts';
 import {
   commandComplete,
@@ -57,9 +57,14 @@ export interface PqHandler {
 export interface PqServeOptions {
   readonly tls: boolean;
   readonly password: boolean;
+  /** Cuts a client that has not logged in within LOGIN_MS; without a clock nobody is. */
+  readonly clock?: Clock;
   /** Told of an error that ended the session or a query; for the log. */
   readonly onError?: (error: unknown, where: 'session' | 'query', query?: string) => void;
 }
+
+/** As Postgres's authentication_timeout. */
+const LOGIN_MS = 60_000;
 
 export class PqConnection {
   readonly peer: string;
@@ -162,6 +167,11 @@ export async function servePq(raw: Connection, handler: PqHandler, options: PqSe
   const session = new PqServerSession({ ...options, secure: raw.secure === true });
   const pq = new PqConnection(raw, session);
   let connection = raw;
+  const loggedIn = new AbortController();
+  options.clock?.sleep(LOGIN_MS, loggedIn.signal).then(
+    () => connection.destroy(),
+    () => {},
+  );
   try {
     for (;;) {
       const event = session.next();
@@ -177,6 +187,7 @@ export async function servePq(raw: Connection, handler: PqHandler, options: PqSe
         continue;
       }
       if (!(await onEvent(event, session, pq, handler, options))) break;
+      if (session.isReady) loggedIn.abort();
     }
     await connection.end();
   } catch (error) {
@@ -185,6 +196,7 @@ export async function servePq(raw: Connection, handler: PqHandler, options: PqSe
       await sayQuietly(connection, error);
     }
   } finally {
+    loggedIn.abort();
     connection.destroy();
   }
 }

@@ -176,6 +176,11 @@ export class PqServerSession {
     ]);
   }
 
+  /** Logged in, and not gone. */
+  get isReady(): boolean {
+    return this.state === 'ready' || this.state === 'copy';
+  }
+
   /** COPY began: the client may send data now, of at most this length each. */
   enterCopy(bodyBytesMax: number): void {
     this.state = 'copy';

@@ -1,7 +1,7 @@
 // A safekeeper's Postgres port: accepts connections and serves each one (pg-session.ts).
 
 import { isFault } from '../base/fault.ts';
-import type { Connection, Listener, Log, Net } from '../base/ports.ts';
+import type { Connection, Listener, Net } from '../base/ports.ts';
 import { servePq } from '../protocol/pq-serve.ts';
 import { PgSession, type PgSessionDeps } from './pg-session.ts';
 
@@ -18,7 +18,7 @@ export function listenPg(at: PgPort, deps: PgSessionDeps): Promise<Listener> {
   return at.net.listen({ host: at.host, port: at.port }, connection => {
     const id = at.nextConnectionId();
     const log = deps.log.with({ connection: id, peer: connection.peer });
-    void serveOne(connection, new PgSession(id, { ...deps, log }), at.tls, log, deps.tokens !== undefined);
+    void serveOne(connection, new PgSession(id, { ...deps, log }), at.tls, { ...deps, log });
   });
 }
 
@@ -26,12 +26,12 @@ async function serveOne(
   connection: Connection,
   session: PgSession,
   tls: boolean,
-  log: Log,
-  password: boolean,
+  { log, clock, tokens }: PgSessionDeps,
 ): Promise<void> {
   await servePq(connection, session, {
     tls,
-    password,
+    password: tokens !== undefined,
+    clock,
     onError: (error, where, query) => {
       const fields = { where, ...(query ? { query } : {}), error };
       // What a client did wrong is no trouble of ours.
