@@ -2,11 +2,10 @@
 // backups at several LSNs that a stock server of that major starts from, finds nothing wrong with, answers the same,
 // and goes on with.
 
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { parseLsn } from '../../src/base/lsn.ts';
-import { readTar } from '../../src/base/tar.ts';
 import { hostDisk } from '../../src/host/disk.ts';
 import { backupArchive } from '../../src/pageserver/basebackup.ts';
 import { importDirectory } from '../../src/pageserver/import-log.ts';
@@ -24,6 +23,7 @@ import { STOCK_MAJORS, type StockMajor, StockPostgres } from '../pg/stock.ts';
 import { compareMoment, type Moment, moment } from './cluster-history.ts';
 import { MemoryTimeline } from './memory-timeline.ts';
 import { answers, checkAll, runStages, SETTINGS, type Stage } from './stock-workload.ts';
+import { unpack } from './unpack.ts';
 
 /** Checksums on where it is odd, and segments of several sizes. */
 const INITDB: Record<StockMajor, readonly string[]> = {
@@ -47,14 +47,6 @@ async function loadCluster(directory: string): Promise<Cluster> {
   };
   await walk('');
   return cluster;
-}
-
-async function unpack(archive: AsyncIterable<Uint8Array>, into: string): Promise<void> {
-  for await (const { name, bytes, isDirectory, offset } of readTar(archive, () => true, 16 * 1024 * 1024)) {
-    const path = join(into, name);
-    await mkdir(isDirectory ? path : dirname(path), { recursive: true });
-    if (!isDirectory) await writeFile(path, bytes, { flag: offset === 0 ? 'w' : 'a' });
-  }
 }
 
 class Run {
