@@ -170,6 +170,12 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     if (this.deps.startReceiver && !this.isArchived) void this.receive(this.deps.startReceiver);
   }
 
+  /** It is archived no more: WAL comes again. */
+  resume(): void {
+    if (this.phase === 'Active' && this.deps.startReceiver && !this.receiver)
+      void this.receive(this.deps.startReceiver);
+  }
+
   private async receive(start: NonNullable<NodeDeps['startReceiver']>): Promise<void> {
     const { clock, random, warmups } = this.deps;
     const { signal } = this;

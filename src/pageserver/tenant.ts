@@ -314,6 +314,12 @@ export class Tenant implements TimelineHome {
 
   // ---------------------------------------------------------------------------------------------------- manifest
 
+  /** What the store's manifest says; loaded and offloaded timelines both. */
+  async currentManifest(): Promise<Manifest> {
+    await this.writeManifest();
+    return this.manifest;
+  }
+
   /** Writes the manifest as it follows from what is loaded, offloaded, and being made whole. */
   async writeManifest(): Promise<void> {
     if (!this.permissions.upload) {
