@@ -242,8 +242,6 @@ function pageserverToml(
     `broker_endpoint = 'http://127.0.0.1:${brokerPort}'`,
     `pg_distrib_dir = '${process.env['NEON_PG_DIR'] ?? ''}'`,
     `remote_storage = { local_path = '${join(dir, 'store')}' }`,
-    `control_plane_api = 'http://127.0.0.1:1/'`,
-    'control_plane_emergency_mode = true',
     ...more,
     '',
   ].join('\n');
