@@ -18,8 +18,9 @@ import { type TimelineId, UNSHARDED } from '../base/ids.ts';
 import { formatLsn } from '../base/lsn.ts';
 import type { Clock, Disk } from '../base/ports.ts';
 import { tarEnd, tarHeader, tarPadding } from '../base/tar.ts';
+import { sourceOf } from '../seal/sources.ts';
 import { type Imported, importDirectory, importTar } from './import-log.ts';
-import { INITDB_NAME, timelineDirectory } from './remote/paths.ts';
+import { INITDB_NAME, INITDB_PRESERVED_NAME, timelineDirectory } from './remote/paths.ts';
 import { mayPassInTime, retrying } from './remote/retry.ts';
 import type { Tenant } from './tenant.ts';
 import type { TenantTimeline } from './tenant-timeline.ts';
@@ -81,6 +82,16 @@ async function keepArchive(tenant: Tenant, id: TimelineId, disk: Disk): Promise<
   const sealed = await tenant.timelineVault(id).seal(INITDB_NAME, bytes, { generation: tenant.generation });
   const { signal } = tenant;
   await retrying({ clock, random, signal }, () => remote.blobs.put(archiveKey(tenant, id), sealed));
+}
+
+/** A copy of the archive that the timeline's deletion leaves. */
+export async function preserveInitdb(tenant: Tenant, id: TimelineId): Promise<void> {
+  const { blobs } = tenant.deps.remote;
+  const vault = tenant.timelineVault(id);
+  const key = archiveKey(tenant, id);
+  const sealed = sourceOf(await blobs.get(key));
+  const copy = await vault.rebind(INITDB_PRESERVED_NAME, sealed, { scope: vault.scope, name: INITDB_NAME });
+  await blobs.put(key.replace(INITDB_NAME, INITDB_PRESERVED_NAME), await copy.read(0, copy.size));
 }
 
 async function fromArchive(

@@ -265,6 +265,11 @@ export class Tenant implements TimelineHome {
     }
   }
 
+  /** Stops serving, as if what the store holds could not be read. */
+  breakForTest(): void {
+    this.break(new Error('broken on purpose'));
+  }
+
   private break(error: Error): void {
     this.phase = 'Broken';
     this.brokenBy = error.message;

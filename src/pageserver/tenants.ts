@@ -16,6 +16,7 @@ import { parseTenantShard, type TenantId, type TimelineId } from '../base/ids.ts
 import { decodeLocation, encodeLocation, isAttached, type LocationConf, planTransition } from './location.ts';
 import type { NodeDeps } from './node.ts';
 import { CONFIG_NAME, shardText, TENANTS, type TenantShard, tenantDirectory } from './remote/paths.ts';
+import { Secondary } from './secondary.ts';
 import type { ServedTimeline, ServedTimelines } from './served.ts';
 import { DEFAULT_STRIPE_SIZE } from './shard.ts';
 import { Tenant } from './tenant.ts';
@@ -30,6 +31,8 @@ interface Slot {
   conf: LocationConf;
   /** Of an attached one. */
   tenant: Tenant | undefined;
+  /** Of a warm one. */
+  secondary: Secondary | undefined;
 }
 
 export interface UpsertOptions {
@@ -133,10 +136,21 @@ export class Tenants implements ServedTimelines {
         slot.tenant?.update(conf);
         return;
       }
-      if (slot?.tenant) await slot.tenant.stop(moved(at));
-      const tenant = isAttached(conf) ? new Tenant(this.deps, at, conf) : undefined;
-      this.slots.set(name, { at, conf, tenant });
+      await this.stopSlot(slot);
+      const attached = isAttached(conf);
+      this.slots.set(name, {
+        at,
+        conf,
+        tenant: attached ? new Tenant(this.deps, at, conf) : undefined,
+        secondary: attached ? undefined : new Secondary(this.deps, at),
+      });
     });
+  }
+
+  private async stopSlot(slot: Slot | undefined): Promise<void> {
+    if (!slot) return;
+    await slot.secondary?.stop(moved(slot.at));
+    await slot.tenant?.stop(moved(slot.at));
   }
 
   /** Other settings for an attached tenant. */
@@ -155,7 +169,7 @@ export class Tenants implements ServedTimelines {
     return this.exclusively(at, async () => {
       const slot = this.slots.get(shardText(at));
       if (slot?.tenant && options.flushMs) await slot.tenant.flush(options.flushMs);
-      await slot?.tenant?.stop(moved(at));
+      await this.stopSlot(slot);
       this.slots.delete(shardText(at));
       await this.deps.disk.removeTree(tenantDirectory(at));
       if (!this.shardsOf(at.tenant).length) this.deps.releaseKeys(at.tenant);
@@ -207,6 +221,14 @@ export class Tenants implements ServedTimelines {
     return tenant;
   }
 
+  secondary(at: TenantShard): Secondary | undefined {
+    return this.slots.get(shardText(at))?.secondary;
+  }
+
+  secondaries(): Secondary[] {
+    return [...this.slots.values()].flatMap(({ secondary }) => secondary ?? []);
+  }
+
   location(at: TenantShard): LocationConf {
     return this.slotOf(at).conf;
   }
@@ -253,7 +275,12 @@ export class Tenants implements ServedTimelines {
     this.stopping.abort(why);
     await this.deps.remote.deletions.close();
     await this.deps.remote.validator.close();
-    await Promise.all(tenants.map(tenant => tenant.stop(why)));
+    await Promise.all([...this.slots.values()].map(slot => this.endSlot(slot, why)));
+  }
+
+  private async endSlot({ tenant, secondary }: Slot, why: Fault): Promise<void> {
+    await secondary?.stop(why);
+    await tenant?.stop(why);
   }
 }
 
