@@ -27,7 +27,7 @@ const SECRET = /token|password|secret|authorization|private_?key|credential/i;
 const HIDDEN = '(hidden)';
 
 export function hostLog(options: LogOptions): Log {
-  const destination = options.write ? { write: options.write } : pino.destination({ dest: 1, sync: true });
+  const destination = options.write ? { write: options.write } : standardOutput();
   const logger = pino(
     {
       level: options.level ?? 'info',
@@ -39,6 +39,21 @@ export function hostLog(options: LogOptions): Log {
     options.format === 'json' ? destination : { write: line => destination.write(plain(line)) },
   );
   return new PinoLog(logger, {});
+}
+
+/** A log that cannot be written (its disk is full, its reader has gone) must not end the service. */
+function standardOutput(): { write(line: string): void } {
+  const destination = pino.destination({ dest: 1, sync: true });
+  destination.on('error', () => {});
+  return {
+    write(line) {
+      try {
+        destination.write(line);
+      } catch {
+        // The line is lost.
+      }
+    },
+  };
 }
 
 class PinoLog implements Log {

@@ -56,7 +56,7 @@ export class ControlFile {
 function unreadable(vault: Vault, cause: Fault): Fault {
   const { tenant, timeline } = vault.scope;
   return new Fault('safekeeper-control', `${tenant}/${timeline}/${CONTROL_FILE_NAME}: ${cause.message}`, {
-    hint: 'Other timelines are not affected. Delete this timeline here and fetch it from a peer (pull_timeline), or put back a copy of its directory.',
+    hint: 'Other timelines are not affected. Delete this timeline here alone (only_local=true) and fetch it from a peer (pull_timeline), or put back a copy of its directory.',
     cause,
   });
 }

@@ -231,7 +231,7 @@ const ABSENT: Fields = {
 
 function damaged(reason: string, cause?: unknown): Fault {
   return new Fault('safekeeper-control', `safekeeper control record: ${reason}`, {
-    hint: 'Restore the timeline from a peer (delete it here, then pull_timeline), or put back a copy of its directory.',
+    hint: 'Restore the timeline from a peer (delete it here with only_local=true, then pull_timeline), or put back a copy of its directory.',
     ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -81,13 +81,18 @@ async function install(
   deps: PullDeps,
 ): Promise<Timeline | undefined> {
   try {
-    return await deps.timelines.install(key, generation, async vault => {
-      const control = await receiveSnapshot(key, await snapshotOf(key, host, deps), vault);
-      const theirs = control.membership.generation;
-      if (generation !== INVALID_GENERATION && theirs > generation) {
-        throw new StatusError(409, `the snapshot is of generation ${theirs}, newer than ${generation}`);
-      }
-    });
+    return await deps.timelines.install(
+      key,
+      generation,
+      async vault => {
+        const control = await receiveSnapshot(key, await snapshotOf(key, host, deps), vault);
+        const theirs = control.membership.generation;
+        if (generation !== INVALID_GENERATION && theirs > generation) {
+          throw new StatusError(409, `the snapshot is of generation ${theirs}, newer than ${generation}`);
+        }
+      },
+      true,
+    );
   } catch (error) {
     if (isFault(error, 'timeline-exists')) return undefined;
     if (isFault(error, 'timeline-deleted') || isFault(error, 'timeline-busy')) {

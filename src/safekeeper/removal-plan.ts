@@ -30,10 +30,9 @@ export function removalHorizon({ control, flushLsn, laggardLsn }: RemovalView): 
   ) as Lsn;
 }
 
-/** Segments below this number may go. The one with the last byte before the horizon stays. */
+/** Segments below this number may go. (The one that WAL is committed up to stays in any case: timeline.ts.) */
 export function firstSegmentToKeep(view: RemovalView): number {
-  const horizon = removalHorizon(view);
-  return segmentOf(Math.max(0, horizon - 1), view.control.server.walSegSize);
+  return segmentOf(removalHorizon(view), view.control.server.walSegSize);
 }
 
 /** Has this timeline anything to do that others must know of? Only active ones are told to the broker. */

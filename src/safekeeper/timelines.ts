@@ -41,6 +41,8 @@ interface Tombstone {
   readonly madeMs: number;
   /** Undefined: for good. */
   readonly generation: Generation | undefined;
+  /** A damaged copy was dropped to be fetched again from a peer: that alone may come here. */
+  readonly toBePulled?: boolean;
 }
 
 type Entry =
@@ -160,9 +162,10 @@ export class Timelines {
     key: TimelineKey,
     generation: Generation,
     fill: (vault: Vault) => Promise<void>,
+    pulled = false,
   ): Promise<Timeline> {
     const name = nameOf(key);
-    this.refuseIfTaken(key, generation);
+    this.refuseIfTaken(key, generation, pulled);
     this.entries.set(name, { kind: 'making' });
     try {
       const temporary = await this.fillAside(key, fill);
@@ -177,14 +180,16 @@ export class Timelines {
     }
   }
 
-  private refuseIfTaken(key: TimelineKey, generation: Generation): void {
+  private refuseIfTaken(key: TimelineKey, generation: Generation, pulled: boolean): void {
     const entry = this.entries.get(nameOf(key));
     if (entry?.kind === 'live') throw new Fault('timeline-exists', `timeline ${nameOf(key)} is here already`);
     if (entry?.kind === 'damaged') throw entry.fault;
     if (entry?.kind === 'making') throw new Fault('timeline-busy', `timeline ${nameOf(key)} is being made`);
     const tombstone = this.tombstones.get(nameOf(key));
     const buried =
-      tombstone !== undefined && (tombstone.generation === undefined || tombstone.generation >= generation);
+      tombstone !== undefined &&
+      !(pulled && tombstone.toBePulled) &&
+      (tombstone.generation === undefined || tombstone.generation >= generation);
     if (buried || this.tenantTombstones.has(key.tenantId)) throw deleted(key);
   }
 
@@ -262,7 +267,8 @@ export class Timelines {
     const dirExisted = (await disk.stat(name)) !== undefined;
     if (dirExisted) await this.removeDirectory(key);
     this.entries.delete(name);
-    this.tombstones.set(name, { madeMs: this.deps.clock.now(), generation });
+    const toBePulled = entry?.kind === 'damaged' && removeRemote === undefined;
+    this.tombstones.set(name, { madeMs: this.deps.clock.now(), generation, toBePulled });
     return { dirExisted };
   }
 

@@ -351,4 +351,4 @@ export class WalStore {
 }
 
 const CURE =
-  'Other timelines are not affected. Delete this timeline here and fetch it from a peer (pull_timeline), or put back a copy of its directory.';
+  'Other timelines are not affected. Delete this timeline here alone (only_local=true) and fetch it from a peer (pull_timeline), or put back a copy of its directory.';
