@@ -30,6 +30,12 @@ export interface LayerStore {
   damaged?(desc: LayerDesc, error: unknown): Promise<boolean>;
 }
 
+/**
+ * The sealed chunks of layer files are best this small (VaultOptions.chunkBytes): a look-up reads one block of 5 to
+ * 10 KiB, and unseals the chunks that it touches.
+ */
+export const LAYER_CHUNK_BYTES = 8 * 1024;
+
 /** Layers in one vault; no object store behind it. */
 export function vaultStore(
   vault: Vault,

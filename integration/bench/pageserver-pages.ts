@@ -1,0 +1,93 @@
+// Pages with histories of a wanted depth: an image each, and then edits as a heap leaves them, records of Postgres's
+// own form (insertions until the page is full, then changes in place), in random order over the pages.
+
+import { REL_RELATIONS_FIRST } from '../../src/pageserver/key.ts';
+import type { Timeline } from '../../src/pageserver/timeline/timeline.ts';
+import { VALUE_IMAGE, VALUE_RECORD } from '../../src/pageserver/value.ts';
+import { pg17 } from '../../src/xlog/dialects/17.ts';
+import { BLCKSZ, newPage, pageInit } from '../../src/xlog/page.ts';
+import { makeRecord } from '../../src/xlog/writer.ts';
+import { SimRandom } from '../sim/random.ts';
+
+export const REL = REL_RELATIONS_FIRST;
+const RM_HEAP_ID = 10;
+const XLOG_HEAP_INSERT = 0x00;
+const XLOG_HEAP_INPLACE = 0x70;
+const TUPLE_BYTES = 72;
+const TUPLES = 60;
+
+const place = (blkno: number) => ({ id: 0, spcOid: 1663, dbOid: 5, relNumber: 16384, blkno });
+
+/** Edit `nth` of a page, from 0: a new tuple, or another value in one that is there. */
+function editRecord(blkno: number, nth: number, random: SimRandom): Uint8Array {
+  const tuple = random.bytes(TUPLE_BYTES);
+  const main = new Uint8Array(3);
+  const view = new DataView(main.buffer);
+  view.setUint16(0, (nth % TUPLES) + 1, true);
+  if (nth >= TUPLES) {
+    const blocks = [{ ...place(blkno), data: tuple }];
+    return makeRecord({ rmid: RM_HEAP_ID, info: XLOG_HEAP_INPLACE, main: main.subarray(0, 2), blocks }, pg17);
+  }
+  // xl_heap_header: infomask2 u16, infomask u16, hoff u8; a tuple's bytes after its 23 fixed ones
+  const data = new Uint8Array(5 + 1 + TUPLE_BYTES);
+  data.set([2, 0, 2, 8, 24, 0]);
+  data.set(tuple, 6);
+  return makeRecord(
+    { rmid: RM_HEAP_ID, info: XLOG_HEAP_INSERT, main, blocks: [{ ...place(blkno), data }] },
+    pg17,
+  );
+}
+
+export class PageHistory {
+  readonly pages: number;
+  private readonly timeline: Timeline;
+  private readonly random = new SimRandom(4);
+  private readonly edits: Uint32Array;
+  private readonly prefix: number;
+
+  constructor(timeline: Timeline, pages: number, rel = REL) {
+    this.timeline = timeline;
+    this.pages = pages;
+    this.edits = new Uint32Array(pages);
+    this.prefix = rel;
+  }
+
+  /** An image of each page: half of it text that compresses, half noise. */
+  async images(): Promise<void> {
+    const writer = this.timeline.writer();
+    const page = newPage();
+    let lsn = this.timeline.lastRecordLsn;
+    for (let blk = 0; blk < this.pages; blk++) {
+      pageInit(page, 0);
+      lsn += 8;
+      writer.put(this.prefix, blk, lsn, VALUE_IMAGE, 0, page.bytes, 0, BLCKSZ);
+      if (blk % 256 === 255) await this.advance(lsn);
+    }
+    await this.advance(lsn);
+  }
+
+  /** So many edits on each page, round after round, in random order. */
+  async addEdits(each: number): Promise<void> {
+    const writer = this.timeline.writer();
+    let lsn = this.timeline.lastRecordLsn;
+    const order = Array.from({ length: this.pages }, (_, blk) => blk);
+    for (let round = 0; round < each; round++) {
+      for (let i = order.length - 1; i > 0; i--) {
+        const j = this.random.below(i + 1);
+        [order[i], order[j]] = [order[j]!, order[i]!];
+      }
+      for (const blk of order) {
+        const record = editRecord(blk, this.edits[blk]!++, this.random);
+        lsn += Math.ceil(record.length / 8) * 8;
+        writer.put(this.prefix, blk, lsn, VALUE_RECORD, 0, record, 0, record.length);
+      }
+      await this.advance(lsn);
+    }
+  }
+
+  private async advance(lsn: number): Promise<void> {
+    const writer = this.timeline.writer();
+    writer.advance(lsn, lsn - 8);
+    await writer.ready();
+  }
+}
