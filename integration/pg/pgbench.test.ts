@@ -55,7 +55,7 @@ describe.each(majors.slice(-1))('Neon Postgres %i', major => {
         'truncate pgbench_history; update pgbench_accounts set abalance = 0; update pgbench_tellers set tbalance = 0; update pgbench_branches set bbalance = 0',
       );
       const lsns: string[] = [];
-      const bench = compute.program('pgbench', ['-c', '4', '-j', '2', '-T', String(SECONDS)]);
+      const bench = compute.program('pgbench', ['-n', '-c', '4', '-j', '2', '-T', String(SECONDS)]);
       for (let i = 0; i < 3; i++) {
         await new Promise(done => setTimeout(done, (SECONDS * 1000) / 4));
         const [row] = await compute.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn');
@@ -71,7 +71,7 @@ describe.each(majors.slice(-1))('Neon Postgres %i', major => {
       }
       const other = await storage.compute({ major, tenant: ids.tenant, timeline: branch });
       await sums(other);
-      await other.program('pgbench', ['-c', '4', '-j', '2', '-T', '2']);
+      await other.program('pgbench', ['-n', '-c', '4', '-j', '2', '-T', '2']);
       await sums(other);
       expect((await amcheck(other)).broken).toEqual([]);
       expect(await sums(compute)).toBe(final);
