@@ -5,6 +5,7 @@ import { BLCKSZ } from '../xlog/page.ts';
 import { Directory, NOT_KNOWN, type RelFork } from './directory.ts';
 import { Names } from './names.ts';
 import { PgData } from './pgdata.ts';
+import { readSnapshot } from './snapshot.ts';
 import { VALUE_IMAGE } from './value.ts';
 
 const SPC = 1663;
@@ -143,6 +144,40 @@ test('ids are never given out twice, not even after a restart', async () => {
     pgdata = await bench.again();
   }
   expect(pgdata.directory.forks).toBe(15);
+});
+
+test('when fresh ids run out, those of dropped forks come again, over zeros', async () => {
+  const bench = new Bench();
+  const limits = { last: 1024 + 31, fresh: 1024 + 15 };
+  const names = new Names();
+  let directory = new Directory(names, limits);
+  const make = (lsn: number, relNumber: number): RelFork =>
+    directory.create(bench.writer, lsn, SPC, DB, relNumber, 0);
+  const first = make(8, 1);
+  directory.resize(first, 8, 9);
+  const used = new Set([first.id]);
+  for (let i = 0; i < 15; i++) used.add(make(8, 100 + i).id);
+  directory.drop(bench.writer, 16, first);
+  const again = make(24, 2);
+  expect(again.id).toBe(first.id);
+  expect(again).toMatchObject({ nblocks: 0, peak: 9 });
+  expect(again.lengthMatters(3, 24)).toBe(false);
+  directory.resize(again, 32, 1);
+  expect(again.lengthMatters(3, 30)).toBe(true);
+  for (let i = 0; i < 16; i++) used.add(make(40, 200 + i).id);
+  expect(used.size).toBe(32);
+  expect(() => make(48, 300)).toThrow('32 relation forks');
+  directory.drop(bench.writer, 56, again);
+  bench.writer.advance(64, 0);
+  // What was dropped is known after a restart.
+  const { memory } = bench;
+  directory = new Directory(new Names(), limits);
+  const peaks: number[] = [];
+  await readSnapshot(memory.timeline, 64, (id, size) => {
+    directory.loadSize(id, size);
+    peaks.push(size.peak);
+  });
+  expect(peaks).toEqual([9]);
 });
 
 test('memory of what was dropped is bounded; what it forgets is no longer answered from it', () => {

@@ -2,8 +2,11 @@
 // LSN that memory can tell.
 //
 //   name  rel/<spc>/<db>/<relNumber>.<fork>     id u32 | created at LSN u64            (names.ts)
-//   key   (REL_SIZES, id)                       length u32 | peak u32, in blocks; no bytes: dropped
+//   key   (REL_SIZES, id)                       length u32 | peak u32, in blocks | 1 u8 if the fork is dropped
 //   name  next-relation-id                      u32: ids from here on were never given out
+//
+// Ids are given out once each, until half of them are gone; from then on those of forks dropped long ago come again.
+// To what is stored that is no more than a cut to nothing: the peak stays, and hides what lies below.
 //
 // The peak is the longest that the fork ever was. Blocks between the length and the peak have old values under
 // their keys: when a cut fork grows again, they are put down as zeros first; blocks past the peak never had any
@@ -29,6 +32,7 @@ const CACHE_SIZE = 256;
 
 const RELATION_ENTRY_SIZE = 12;
 const SIZE_ENTRY_SIZE = 8;
+const DROPPED_ENTRY_SIZE = 9;
 
 export class RelFork implements Named {
   readonly spcOid: number;
@@ -98,14 +102,22 @@ export function readRelationEntry(bytes: Uint8Array): RelationEntry {
 export interface SizeEntry {
   readonly nblocks: number;
   readonly peak: number;
+  readonly dropped: boolean;
 }
 
-/** Undefined for a fork that is dropped. */
-export function readSizeEntry(bytes: Uint8Array | undefined): SizeEntry | undefined {
-  if (bytes === undefined || bytes.length < SIZE_ENTRY_SIZE) return undefined;
+export function readSizeEntry(bytes: Uint8Array): SizeEntry {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return { nblocks: view.getUint32(0, true), peak: view.getUint32(4, true) };
+  const dropped = bytes.length === DROPPED_ENTRY_SIZE;
+  return { nblocks: view.getUint32(0, true), peak: view.getUint32(4, true), dropped };
 }
+
+/** How many ids there are, and how many are given out before dropped ones come again. */
+export interface IdLimits {
+  readonly last: number;
+  readonly fresh: number;
+}
+
+const ID_LIMITS: IdLimits = { last: REL_MAX, fresh: Math.floor((REL_RELATIONS_FIRST + REL_MAX) / 2) };
 
 /** Memory does not reach back that far. */
 export const NOT_KNOWN = 'not known';
@@ -127,11 +139,17 @@ export class Directory {
   private droppedCount = 0;
   private nextId = REL_RELATIONS_FIRST;
   private idsReserved = REL_RELATIONS_FIRST;
-  private readonly scratch = new Uint8Array(SIZE_ENTRY_SIZE);
+  /** Ids of dropped forks and their peaks, in the order of their drops as far as it is known; taken up to `freeAt`. */
+  private readonly freeIds: number[] = [];
+  private readonly freePeaks: number[] = [];
+  private freeAt = 0;
+  private readonly limits: IdLimits;
+  private readonly scratch = new Uint8Array(DROPPED_ENTRY_SIZE);
   private readonly view = new DataView(this.scratch.buffer);
 
-  constructor(names: Names) {
+  constructor(names: Names, limits: IdLimits = ID_LIMITS) {
     this.names = names;
+    this.limits = limits;
   }
 
   // ---- now --------------------------------------------------------------------------------------------------
@@ -164,7 +182,10 @@ export class Directory {
     relNumber: number,
     forkNum: number,
   ): RelFork {
-    const fork = new RelFork({ spcOid, dbOid, relNumber, forkNum }, this.newId(writer, lsn), lsn);
+    const again = this.nextId > this.limits.fresh && this.freeAt < this.freeIds.length;
+    const id = again ? this.freeIds[this.freeAt]! : this.newId(writer, lsn);
+    const fork = new RelFork({ spcOid, dbOid, relNumber, forkNum }, id, lsn);
+    if (again) fork.peak = fork.cutPeak = this.freePeaks[this.freeAt++]!;
     this.add(fork);
     this.names.putNamed(writer, lsn, fork);
     this.storeSize(writer, lsn, fork);
@@ -174,7 +195,11 @@ export class Directory {
   drop(writer: TimelineWriter, lsn: number, fork: RelFork): void {
     fork.droppedLsn = lsn;
     this.names.remove(writer, lsn, fork.name());
-    writer.put(REL_SIZES, fork.id, lsn, VALUE_BYTES, 0, this.scratch, 0, 0);
+    this.view.setUint32(0, 0, true);
+    this.view.setUint32(4, fork.peak, true);
+    this.view.setUint8(8, 1);
+    writer.put(REL_SIZES, fork.id, lsn, VALUE_BYTES, 0, this.scratch, 0, DROPPED_ENTRY_SIZE);
+    this.free(fork.id, fork.peak);
     this.spaces
       .get(fork.spcOid)!
       .get(fork.dbOid)!
@@ -269,7 +294,8 @@ export class Directory {
   }
 
   loadSize(id: number, size: SizeEntry): void {
-    const fork = this.byId.get(id);
+    if (size.dropped) this.free(id, size.peak);
+    const fork = size.dropped ? undefined : this.byId.get(id);
     if (fork === undefined) return;
     fork.nblocks = fork.cutBlocks = size.nblocks;
     fork.peak = fork.cutPeak = size.peak;
@@ -297,15 +323,16 @@ export class Directory {
     this.forks++;
   }
 
+  private free(id: number, peak: number): void {
+    this.freeIds.push(id);
+    this.freePeaks.push(peak);
+  }
+
   private newId(writer: TimelineWriter, lsn: number): number {
-    if (this.nextId > REL_MAX) {
-      throw new Fault(
-        'ids-exhausted',
-        `the timeline has had ${REL_MAX} relation forks and can take no more`,
-        {
-          hint: 'Dump and restore into a new tenant.',
-        },
-      );
+    if (this.nextId > this.limits.last) {
+      throw new Fault('ids-exhausted', `the cluster has ${this.forks} relation forks, and can have no more`, {
+        hint: 'Drop relations, or spread them over several tenants.',
+      });
     }
     if (this.nextId === this.idsReserved) {
       this.idsReserved += IDS_AHEAD;

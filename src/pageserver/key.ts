@@ -7,13 +7,13 @@
 //   rel 2..5          SLRUs: clog, multixact members, multixact offsets, commit timestamps. blk = page number;
 //                     blk 0xFFFFFFFF = the list of segments there are, with their lengths (slru-store.ts)
 //   rel 6             lengths of relation forks: blk = the fork's id (directory.ts). All in one range, so that a
-//                     start reads them in one scan; an empty value means that the fork is dropped
+//                     start reads them in one scan
 //   rel 1024 and up   one relation fork each, by a small id given out per timeline in the order of creation
 //                     (directory.ts). blk = block number
 //
-// A relation's id never changes and is never given out twice on one timeline. A branch goes on counting where its
-// parent stood at the branch point; both may then give out the same id for different forks, which cannot meet:
-// a read falls through to the parent only below the branch point.
+// A fork's id never changes. A branch goes on counting where its parent stood at the branch point; both may then
+// give out the same id for different forks, which cannot meet: a read falls through to the parent only below the
+// branch point.
 //
 // Hot paths pass the two numbers; nobody makes an object or a string per key.
 

@@ -28,7 +28,7 @@ import { setPageChecksum } from '../xlog/checksum.ts';
 import { type ControlFile, readControlFile } from '../xlog/control-file.ts';
 import type { Dialect } from '../xlog/dialect.ts';
 import { BLCKSZ, pageOver } from '../xlog/page.ts';
-import { Directory, NOT_KNOWN, readRelationEntry, readSizeEntry } from './directory.ts';
+import { Directory, NOT_KNOWN, readRelationEntry, readSizeEntry, type SizeEntry } from './directory.ts';
 import { BLK_SIZE, nameHash, REL_NAMES, REL_SIZES, relOfSlru } from './key.ts';
 import { CHECKPOINT_NAME, CONTROL_FILE_NAME, findInBucket, Names, relationName } from './names.ts';
 import { readSegments, SlruStore } from './slru-store.ts';
@@ -78,7 +78,9 @@ export class PgData {
 
   private async load(): Promise<void> {
     try {
-      this.take(await readSnapshot(this.timeline, this.timeline.lastRecordLsn));
+      const { directory, timeline } = this;
+      const dropped = (id: number, size: SizeEntry): void => directory.loadSize(id, size);
+      this.take(await readSnapshot(timeline, timeline.lastRecordLsn, dropped));
     } catch (error) {
       this.loading = undefined;
       throw error;
@@ -184,10 +186,11 @@ export class PgData {
   }
 
   private sizeAt(id: number, lsn: number): Promise<number | undefined> {
-    return this.remembered(
-      `${id}@${lsn}`,
-      async () => readSizeEntry(await this.timeline.getBytes(REL_SIZES, id, lsn))?.nblocks,
-    );
+    return this.remembered(`${id}@${lsn}`, async () => {
+      const bytes = await this.timeline.getBytes(REL_SIZES, id, lsn);
+      const size = bytes === undefined ? undefined : readSizeEntry(bytes);
+      return size === undefined || size.dropped ? undefined : size.nblocks;
+    });
   }
 
   private remembered(key: string, ask: () => Promise<number | undefined>): Promise<number | undefined> {

@@ -30,7 +30,12 @@ export interface Snapshot {
 
 const KEY = { blk: 0 } as const;
 
-export async function readSnapshot(timeline: Timeline, lsn: number): Promise<Snapshot> {
+/** `visitDropped` is told the ids of forks that are no more. */
+export async function readSnapshot(
+  timeline: Timeline,
+  lsn: number,
+  visitDropped?: (id: number, size: SizeEntry) => void,
+): Promise<Snapshot> {
   const names = new Map<string, Uint8Array>();
   const relations: RelationAt[] = [];
   const sizes = new Map<number, SizeEntry>();
@@ -48,7 +53,8 @@ export async function readSnapshot(timeline: Timeline, lsn: number): Promise<Sna
     lsn,
     (_rel, blk, bytes) => {
       const size = readSizeEntry(bytes);
-      if (size !== undefined) sizes.set(blk, size);
+      if (!size.dropped) sizes.set(blk, size);
+      else visitDropped?.(blk, size);
     },
   );
   const lists = SLRU_DIRECTORY.map((_, kind) =>
