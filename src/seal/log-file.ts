@@ -12,8 +12,8 @@
 //
 // Cost of a flush over write + fdatasync: one seal (4 us for 8 KiB) and a few promise jobs; less one trip
 // through the thread pool, because a write and its sync are one call. And a file does not grow at every flush, which
-// would make each sync write its size and its map of blocks too (140 us in place of 90 on a fast disk): a write
-// that passes the end carries `growBytes` of zeros behind it, for those after it. Closing gives the rest back.
+// would make each sync write its size and its map of blocks too (140 us in place of 90 on a fast disk): a small
+// write that passes the end carries `growBytes` of zeros behind it, for those after it. Closing gives the rest back.
 
 import { assert } from '../base/assert.ts';
 import { concatBytes } from '../base/bytes.ts';
@@ -217,12 +217,18 @@ export class LogFile implements SealedLog {
     const { salt } = this;
     this.salt = undefined;
     this.wrote = true;
-    const grows = end > this.fileBytes;
-    if (grows && this.growBytes > 0) out.push(new Uint8Array(this.growBytes));
+    const room = this.roomAfter(end);
+    if (room > 0) out.push(new Uint8Array(room));
     const { file } = this.options;
     await this.onDisk(durably ? file.writeDurably(this.position, out) : file.writev(this.position, out));
-    if (grows) this.fileBytes = end + this.growBytes;
+    this.fileBytes = Math.max(this.fileBytes, end + room);
     this.salt = salt;
+  }
+
+  /** Zeros to write behind `end`: for small writes, of which many more will fit; a large one pays for its own growth. */
+  private roomAfter(end: number): number {
+    const small = end - this.position <= this.growBytes / 4;
+    return end > this.fileBytes && small ? this.growBytes : 0;
   }
 
   private settle(placed: readonly Placed[], position: number, durably: boolean): void {
