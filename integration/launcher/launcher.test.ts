@@ -68,6 +68,27 @@ const PROGRAMS: Program[] = [
       return { args, cwd, port: http, ports: [pg, tenantPg, http] };
     },
   },
+  {
+    name: 'pageserver',
+    pidFile: 'pageserver.pid',
+    status: '/v1/status',
+    async prepare() {
+      const cwd = mkdtempSync(join(dir, 'ps-'));
+      const [pg, http] = [await freePort(), await freePort()];
+      writeFileSync(join(cwd, 'identity.toml'), 'id = 1\n');
+      const metadata = { host: '127.0.0.1', port: pg, http_host: '127.0.0.1', http_port: http };
+      writeFileSync(join(cwd, 'metadata.json'), JSON.stringify(metadata));
+      const toml = [
+        `listen_pg_addr = '127.0.0.1:${pg}'`,
+        `listen_http_addr = '127.0.0.1:${http}'`,
+        "broker_endpoint = 'http://127.0.0.1:1'",
+        `remote_storage = { local_path = '${join(cwd, 'store')}' }`,
+        'a_setting_of_next_year = true',
+      ];
+      writeFileSync(join(cwd, 'pageserver.toml'), `${toml.join('\n')}\n`);
+      return { args: ['-D', cwd, '--a-flag-of-next-year=1'], cwd, port: http, ports: [pg, http] };
+    },
+  },
 ];
 
 const exited = (child: ChildProcess): Promise<number | NodeJS.Signals | null> =>
@@ -129,12 +150,35 @@ describe.each(PROGRAMS)('$name', program => {
     expect(execFileSync(link, ['--version'], { env: {}, cwd: '/' }).toString()).toContain('Lakebed');
   });
 
-  test('a wrong flag is one sentence with a way out, exit code 1', () => {
+  test('a wrong flag is one sentence with a way out, exit code 1', context => {
+    // The pageserver's only flag with a value is a directory; its settings are judged where they are read.
+    if (program.name === 'pageserver') return context.skip();
     const bad = program.name === 'safekeeper' ? ['--listen-pg', 'nowhere'] : ['--listen-addr', 'nowhere'];
     const { status, stderr } = spawnSync(join(BIN, program.name), bad, { env: {}, encoding: 'utf8' });
     expect(status).toBe(1);
     expect(stderr).toMatch(/takes an address such as 127\.0\.0\.1:5454, and it is 'nowhere'/);
     expect(stderr.split('\n').length).toBeLessThan(5);
+  });
+});
+
+describe('pageserver', () => {
+  const run = (...args: string[]): ReturnType<typeof spawnSync> =>
+    spawnSync(join(BIN, 'pageserver'), args, { env: {}, encoding: 'utf8', timeout: 15_000 });
+
+  test('what is missing or wrong in its files is one sentence with a way out', () => {
+    const cwd = mkdtempSync(join(dir, 'bad-'));
+    const says = (): string => {
+      const { status, stderr } = run('-D', cwd);
+      expect(status).toBe(1);
+      expect(String(stderr).split('\n').length).toBeLessThan(5);
+      return String(stderr);
+    };
+    expect(says()).toMatch(/there is no identity\.toml in .*\n.*-D/);
+    writeFileSync(join(cwd, 'identity.toml'), 'id = 7\n');
+    expect(says()).toMatch(/there is no pageserver\.toml/);
+    writeFileSync(join(cwd, 'pageserver.toml'), "listen_pg_addr = 'nowhere'\n");
+    expect(says()).toMatch(/pageserver\.toml: listen_pg_addr.*nowhere/);
+    expect(run('--enabled-features').stdout).toBe('{"features":["testing"]}\n');
   });
 });
 

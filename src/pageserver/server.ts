@@ -19,6 +19,7 @@ import { backupArchive } from './basebackup.ts';
 import type { PageserverConfig } from './config.ts';
 import { Engine } from './engine.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from './engine-settings.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { pageserverApi } from './http-api.ts';
 import type { NodeDeps } from './node.ts';
 import { listenPages } from './page-port.ts';
@@ -106,11 +107,14 @@ export async function startPageserver(
     ...(tokens.reload ? { reloadKeys: tokens.reload } : {}),
   });
   const listeners = [pgPort, ...(await world.serveHttp(api))];
+  const housekeeping = new Housekeeping(tenants, { eviction: config.eviction });
+  housekeeping.start();
   return {
     pgPort,
     tenants,
     async close() {
       await pgPort.close();
+      await housekeeping.stop();
       await tenants.close(FLUSH_MS);
       await Promise.all(listeners.map(l => l.close()));
       world.broker.close();
