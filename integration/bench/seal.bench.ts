@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { concatBytes } from '../../src/base/bytes.ts';
 import { hostDisk } from '../../src/host/disk.ts';
 import { hostRandom } from '../../src/host/random.ts';
+import { IMAGE_BLOCK_BYTES } from '../../src/pageserver/layers/block.ts';
 import { layerTail, SectionBuilder } from '../../src/pageserver/layers/layer-builder.ts';
 import { LayerFile } from '../../src/pageserver/layers/layer-file.ts';
 import { describeLayer, type LayerIdentity } from '../../src/pageserver/layers/layer-name.ts';
@@ -206,7 +207,7 @@ async function writeLayer(vault: Vault, name: string, pages: readonly Uint8Array
   let bytes = 0;
   const perSection = 512;
   for (let from = 0; from * 8192 < LAYER_BYTES; from += perSection) {
-    const builder = new SectionBuilder();
+    const builder = new SectionBuilder(IMAGE_BLOCK_BYTES);
     for (let i = 0; i < perSection; i++) {
       const page = pages[(from + i) % pages.length]!;
       builder.visit(1, from + i, 0x1000, 0, 0, page, 0, page.length);

@@ -65,13 +65,10 @@ const get = async (name: string): Promise<string> =>
 async function run(...argv: string[]): Promise<{ code: number; out: string; note: string }> {
   let out = '';
   let note = '';
-  const never = (): never => {
-    throw new Error('not part of this world');
-  };
-  const world: World = {
+  // Only what these verbs use: whatever else they reached for would fail.
+  const world: Partial<World> = {
     clock: hostClock,
     random: hostRandom,
-    net: { listen: never, connect: never },
     terminal: {
       write: text => void (out += text),
       note: text => void (note += text),
@@ -83,7 +80,6 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; note
     disk: hostDisk,
     blobs: openBlobs,
     keyServices: hostKeys,
-    readUnpacked: never,
     environment: name =>
       ({
         LAKEBED_STORE: join(root, 'store'),
@@ -93,7 +89,7 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; note
       })[name],
     signal: new AbortController().signal,
   };
-  const code = await main(['keys', ...argv], world);
+  const code = await main(['keys', ...argv], world as World);
   return { code, out, note };
 }
 
