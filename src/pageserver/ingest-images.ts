@@ -17,6 +17,7 @@ import { lsnHigh, lsnLow } from '../base/lsn.ts';
 import { recordCrc } from '../xlog/crc32c.ts';
 import { BLCKSZ, PD_UPPER } from '../xlog/page.ts';
 import { type BlockRef, type WalRecord, XLOG_RECORD_HEADER_SIZE } from '../xlog/record.ts';
+import { RM_BTREE_ID } from '../xlog/rmgr/btree/rows.ts';
 import type { RelFork } from './directory.ts';
 import type { Ingest } from './ingest.ts';
 import { VALUE_IMAGE, VALUE_RECORD_INIT } from './value.ts';
@@ -91,15 +92,12 @@ export class IngestImages {
   /** Take in a record that several keys share, without the images that are only there for checking. */
   beginShared(record: WalRecord): void {
     const { writer } = this.ingest;
-    for (let id = 0; id <= record.maxBlockId; id++) {
-      const block = record.blocks[id]!;
-      if (block.inUse && block.hasImage && !block.applyImage) {
-        const length = this.withoutChecks(record);
-        writer.beginShared(record.endLsn, this.stripped, 0, length);
-        return;
-      }
+    if (hasChecks(record)) {
+      const length = this.withoutChecks(record);
+      writer.beginShared(record.endLsn, this.stripped, 0, length);
+    } else {
+      writer.beginShared(record.endLsn, record.bytes, record.offset, record.totalLength);
     }
-    writer.beginShared(record.endLsn, record.bytes, record.offset, record.totalLength);
   }
 
   // ---- records made of records ------------------------------------------------------------------------------
@@ -190,6 +188,16 @@ export class IngestImages {
     this.stripped = new Uint8Array(length * 2);
     this.strippedView = new DataView(this.stripped.buffer);
   }
+}
+
+/** A split of Neon's B-tree is told its cycle id by the image of another block, whatever that is there for. */
+function hasChecks(record: WalRecord): boolean {
+  if (record.rmid === RM_BTREE_ID) return false;
+  for (let id = 0; id <= record.maxBlockId; id++) {
+    const block = record.blocks[id]!;
+    if (block.inUse && block.hasImage && !block.applyImage) return true;
+  }
+  return false;
 }
 
 const imageHeaderSize = (block: BlockRef): number =>
