@@ -77,6 +77,11 @@ export class ModelTimeline {
     this.prevRecordLsn = batch.prev;
   }
 
+  /** Takes back the values of the batch added last. */
+  forget(values: readonly ModelValue[]): void {
+    for (const { rel, blk } of values) this.byKey.get(`${rel}/${blk}`)!.pop();
+  }
+
   /** The records boundaries there are, this timeline's and its parents'. */
   boundaries(): number[] {
     const own = this.batches.map(batch => batch.lsn);

@@ -192,19 +192,34 @@ export class World {
       lsn += 8 * (1 + random.below(200));
       for (let n = random.below(4); n > 0; n--) this.randomValue(model, lsn, values);
     }
+    // The writer reads what it has put, before anybody else may.
+    const half = values.slice(0, random.below(values.length + 1));
+    for (const value of half) this.put(target, value);
+    const probe = half.at(-1);
+    const got =
+      probe && isPageKey(probe.rel, probe.blk)
+        ? await target.timeline.writer().getPage(probe.rel, probe.blk, probe.lsn)
+        : undefined;
+    for (const value of values.slice(half.length)) this.put(target, value);
+    target.timeline.writer().advance(lsn, prev);
+    model.add({ values: half, lsn: model.lastRecordLsn, prev: model.prevRecordLsn });
+    if (probe && got) this.same(got, model.page(probe.rel, probe.blk, probe.lsn), `put to ${model.name}`);
+    model.batches.pop();
+    model.forget(half);
     model.add({ values, lsn, prev });
-    this.feed(target, values, lsn, prev);
     this.count('batches');
     this.count('values', values.length);
   }
 
   private feed(target: Running, values: readonly ModelValue[], lsn: number, prev: number): void {
-    const writer = target.timeline.writer();
-    for (const value of values) {
-      const { bytes, length } = storedBytes(value);
-      writer.put(value.rel, value.blk, value.lsn, value.put.kind, 0, bytes, 0, length);
-    }
-    writer.advance(lsn, prev);
+    for (const value of values) this.put(target, value);
+    target.timeline.writer().advance(lsn, prev);
+  }
+
+  private put(target: Running, value: ModelValue): void {
+    const { bytes, length } = storedBytes(value);
+    const { rel, blk, lsn, put } = value;
+    target.timeline.writer().put(rel, blk, lsn, put.kind, 0, bytes, 0, length);
   }
 
   private randomValue(model: ModelTimeline, lsn: number, values: ModelValue[]): void {

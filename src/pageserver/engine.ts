@@ -1,6 +1,7 @@
 // What the timelines of one process share: caches, the worker pool, limits, the clock. Made once by the
 // composition root (or a test) and handed to every Timeline.
 
+import { Semaphore } from '../base/flow.ts';
 import type { Clock, Log, Pool, Random } from '../base/ports.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { BlockCache } from './layers/block-cache.ts';
@@ -15,6 +16,8 @@ export interface EnginePorts {
   readonly log: Log;
 }
 
+const FLUSHES_MAX = 2;
+
 export class Engine {
   readonly settings: EngineSettings;
   readonly clock: Clock;
@@ -24,6 +27,8 @@ export class Engine {
   readonly pages: PageCache;
   readonly blocks: BlockCache;
   readonly openLayers: OpenLayers;
+  /** Memory layers on their way to the disk are there twice or thrice: few at a time. */
+  readonly flushes = new Semaphore(FLUSHES_MAX);
   /** Memory layers of all timelines, open and frozen. */
   memoryBytes = 0;
   readonly timelines = new Set<Timeline>();

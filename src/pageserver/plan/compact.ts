@@ -1,6 +1,9 @@
 // Which layers of level 0 to merge: all of them, from the oldest on, once there are enough, but no more than
 // `upperLimit` in one go. What they become covers the same LSNs, cut by key into files of some target size.
 //
+// A damaged layer is left where it is, and nothing is merged across it: what came before and what came after it must
+// stay before and after. So one bad file holds up neither ingest nor the pages it does not concern.
+//
 // Answers to: compact_level0_phase1 of Neon's pageserver.
 
 import type { LayerDesc } from '../layers/layer.ts';
@@ -15,9 +18,16 @@ export interface CompactionPlan {
 export function planCompaction(
   l0: readonly LayerDesc[],
   limits: { readonly threshold: number; readonly upperLimit: number },
+  isDamaged: (layer: LayerDesc) => boolean = () => false,
 ): CompactionPlan | undefined {
-  if (l0.length === 0 || l0.length < limits.threshold) return undefined;
-  const layers = l0.toSorted((a, b) => a.lsnStart - b.lsnStart).slice(0, Math.max(1, limits.upperLimit));
+  const runs: LayerDesc[][] = [[]];
+  for (const layer of l0.toSorted((a, b) => a.lsnStart - b.lsnStart)) {
+    if (isDamaged(layer)) runs.push([]);
+    else runs[runs.length - 1]!.push(layer);
+  }
+  const run = runs.find(layers => layers.length >= Math.max(1, limits.threshold));
+  if (run === undefined) return undefined;
+  const layers = run.slice(0, Math.max(1, limits.upperLimit));
   return { layers, lsnStart: layers[0]!.lsnStart, lsnEnd: layers[layers.length - 1]!.lsnEnd };
 }
 

@@ -43,6 +43,7 @@ const names = (layers: readonly LayerDesc[]): string =>
 class Story {
   private readonly layers: LayerDesc[] = [];
   private readonly residents: Resident[] = [];
+  private readonly damaged = new Set<string>();
   private inherited = 0;
 
   run(line: string): string | undefined {
@@ -50,6 +51,9 @@ class Story {
     switch (word) {
       case 'layer':
         this.layers.push(parseLayer(args));
+        return undefined;
+      case 'damaged':
+        for (const name of args) this.damaged.add(name);
         return undefined;
       case 'inherited':
         this.inherited = Number(args[0]);
@@ -90,6 +94,7 @@ class Story {
     const plan = planCompaction(
       this.layers.filter(layer => layer.isL0),
       { threshold, upperLimit },
+      layer => this.damaged.has(layer.name),
     );
     if (plan === undefined) return 'nothing';
     return `merge ${names(plan.layers)} to LSNs ${plan.lsnStart}-${plan.lsnEnd}`;

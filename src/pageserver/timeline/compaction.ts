@@ -6,7 +6,6 @@
 //
 // Jobs of one operation are under way a few at a time, their results written in the order of keys.
 
-import { isFault } from '../../base/fault.ts';
 import type { HotHeader } from '../jobs/hot.ts';
 import { hotKeysOf } from '../jobs/hot.ts';
 import type { ImageHeader } from '../jobs/image.ts';
@@ -52,14 +51,15 @@ export interface CompactionResult {
 export async function compactLevel0(timeline: Timeline, force: boolean): Promise<CompactionResult> {
   const { engine, settings, state } = timeline;
   const l0 = state.layers.l0.map(layer => layer.desc);
-  const plan = planCompaction(l0, {
+  const limits = {
     threshold: force ? 1 : settings.compactionThreshold,
     upperLimit: settings.compactionUpperLimit,
-  });
+  };
+  const plan = planCompaction(l0, limits, desc => timeline.damaged.has(desc.name));
   if (plan === undefined) return { merged: 0, written: [] };
   const layers = plan.layers.map(desc => state.layers.get(desc.name)!);
   const written = await withOpen(engine.openLayers, layers, files =>
-    writeLayers(timeline, async output => {
+    writeLayers(timeline, layers, async output => {
       const start = Math.min(
         ...files.filter(f => f.index.count > 0).map(f => f.index.rel[0]! * 0x1_0000_0000 + f.index.blk[0]!),
       );
@@ -86,7 +86,6 @@ export async function compactLevel0(timeline: Timeline, force: boolean): Promise
       }
     }),
   );
-  timeline.replaceLayers(written, layers);
   return { merged: layers.length, written };
 }
 
@@ -138,15 +137,18 @@ async function inOrder<T>(
   }
 }
 
-/** Run `work`; what it wrote is thrown away when it fails. */
+/** Run `work`, and put what it wrote in the place of `replaced`; if it fails, nothing of it stays. */
 async function writeLayers(
   timeline: Timeline,
+  replaced: readonly Layer[],
   work: (output: LayerOutput) => Promise<void>,
 ): Promise<readonly LayerDesc[]> {
   const output = new LayerOutput(timeline.engine, timeline.storeOrThrow());
   try {
     await work(output);
-    return output.finish();
+    const written = output.finish();
+    timeline.replaceLayers(written, replaced);
+    return written;
   } catch (error) {
     await output.abandon();
     throw error;
@@ -173,8 +175,8 @@ export async function imageHotPages(timeline: Timeline, fresh: readonly LayerDes
   const sources = sourcesOf(timeline, range, lsn);
   await flushAncestors(timeline);
   const layers = sources.map(source => source.layer);
-  const written = await withOpen(timeline.engine.openLayers, layers, files =>
-    writeLayers(timeline, async output => {
+  await withOpen(timeline.engine.openLayers, layers, files =>
+    writeLayers(timeline, [], async output => {
       await output.begin(imageIdentity(timeline, range, lsn, true));
       const groups: Float64Array[] = [];
       for (let at = 0; at < keys.length; at += HOT_KEYS_PER_JOB)
@@ -186,7 +188,6 @@ export async function imageHotPages(timeline: Timeline, fresh: readonly LayerDes
       await output.end();
     }),
   );
-  timeline.replaceLayers(written, []);
   return keys.length;
 }
 
@@ -305,8 +306,8 @@ async function imageRange(timeline: Timeline, plan: DensePlan): Promise<readonly
   const lengths = await forkLengths(timeline, lsn);
   const sources = sourcesOf(timeline, range, lsn);
   const layers = sources.map(source => source.layer);
-  const written = await withOpen(timeline.engine.openLayers, layers, files =>
-    writeLayers(timeline, async output => {
+  return withOpen(timeline.engine.openLayers, layers, files =>
+    writeLayers(timeline, [], async output => {
       const parts = cutRange(files, range, PART_BYTES);
       const sizes = parts.map(part => part.bytes);
       for (const file of cutFiles(sizes, timeline.settings.compactionTargetSize)) {
@@ -324,8 +325,6 @@ async function imageRange(timeline: Timeline, plan: DensePlan): Promise<readonly
       }
     }),
   );
-  timeline.replaceLayers(written, []);
-  return written;
 }
 
 /** How long each fork was at an LSN (directory.ts): what lies past its end, no read asks for. */
@@ -365,7 +364,3 @@ export function collectGarbage(timeline: Timeline, cutoff: number, retained: rea
   }
   return { cutoff: applied, removed };
 }
-
-/** A layer that a merge was to read is gone or damaged: try again with the layers there are now. */
-export const isPassing = (error: unknown): boolean =>
-  isFault(error) && (error.kind === 'unavailable' || error.kind === 'missing');

@@ -96,7 +96,6 @@ export class Flusher {
         await engine.clock.sleep(RETRY_MS);
       }
     }
-    timeline.flushed();
   }
 
   /** All that is frozen now. One flush at a time: later callers wait for the one under way. */
@@ -108,14 +107,25 @@ export class Flusher {
   }
 
   private async flushAll(): Promise<void> {
-    for (let next = this.timeline.state.frozen[0]; next !== undefined; next = this.timeline.state.frozen[0])
+    const { timeline } = this;
+    for (let next = timeline.state.frozen[0]; next !== undefined; next = timeline.state.frozen[0]) {
       await this.flushOne(next);
+      timeline.flushed();
+    }
+  }
+
+  /** When what is under way has ended, well or not. */
+  async idle(): Promise<void> {
+    await this.flushing?.catch(() => undefined);
   }
 
   private async flushOne(memory: MemoryLayer): Promise<void> {
     const { timeline } = this;
     timeline.checkAlive();
-    const layer = memory.entries === 0 ? undefined : await this.write(memory);
+    const layer =
+      memory.entries === 0 ? undefined : await timeline.engine.flushes.run(() => this.write(memory));
+    if (!timeline.isAlive && layer !== undefined) await timeline.storeOrThrow().discard(layer.desc.name);
+    timeline.checkAlive();
     const { state } = timeline;
     timeline.change({
       frozen: state.frozen.slice(1),

@@ -18,19 +18,23 @@ import type { Layer, OpenLayers } from '../layers/open-layers.ts';
 import { ValueList } from '../value-list.ts';
 import type { Timeline } from './timeline.ts';
 
+/** Of a layer that is not open. */
+const NO_BLOCK = -1;
 /** Blocks asked for at once, at first and at most: what comes after a base was asked for in vain. */
 const WAVE_FIRST = 6;
 const WAVE_MAX = 48;
 
-/** A layer could not be read. */
+/** A layer could not be read: not even opened, or not one of its blocks. */
 export class LayerTrouble extends Error {
   readonly layer: Layer;
   readonly timeline: Timeline;
+  readonly atOpen: boolean;
 
-  constructor(timeline: Timeline, layer: Layer, cause: unknown) {
+  constructor(timeline: Timeline, layer: Layer, cause: unknown, atOpen: boolean) {
     super(`layer ${layer.desc.name}`, { cause });
     this.timeline = timeline;
     this.layer = layer;
+    this.atOpen = atOpen;
   }
 }
 
@@ -48,6 +52,8 @@ export class KeyRead {
   private readonly survivors: Layer[] = [];
   private readonly blocks: number[] = [];
   private next = 0;
+  /** Candidates that cannot be opened and of which there is no other copy: an error only to who needs them. */
+  private readonly unreadable = new Map<Layer, unknown>();
   /** A dense image is the last candidate: nothing older counts. */
   private ends = false;
   private readonly openLayers: OpenLayers;
@@ -88,6 +94,7 @@ export class KeyRead {
     this.survivors.length = 0;
     this.blocks.length = 0;
     this.next = 0;
+    this.unreadable.clear();
     this.ends = false;
     this.selected = true;
     const { values, rel, blk } = this;
@@ -136,12 +143,17 @@ export class KeyRead {
 
   /** Ask the filters; false when one is not open. */
   private select(): boolean {
-    const { candidates, rel, blk } = this;
-    for (const layer of candidates) if (layer.file === undefined) return false;
+    const { candidates, rel, blk, unreadable } = this;
+    for (const layer of candidates) if (layer.file === undefined && !unreadable.has(layer)) return false;
     this.hash = hashKey(rel, blk);
     this.hash2 = hashKey2(rel, blk);
     for (const layer of candidates) {
-      const file = layer.file!;
+      const { file } = layer;
+      if (file === undefined) {
+        this.survivors.push(layer);
+        this.blocks.push(NO_BLOCK);
+        continue;
+      }
       this.openLayers.touch(layer);
       if (!file.filter.mayHave(this.hash, this.hash2)) continue;
       const block = file.index.lastBefore(rel, blk, this.lsn + 1);
@@ -158,6 +170,7 @@ export class KeyRead {
     const { survivors, blocks, values } = this;
     while (this.next < survivors.length && !values.complete) {
       const layer = survivors[this.next]!;
+      if (blocks[this.next] === NO_BLOCK) throw this.isUnreadable(layer);
       const block = this.cache.get(layer, blocks[this.next]!);
       if (block === undefined) return false;
       this.take(layer, block);
@@ -190,7 +203,9 @@ export class KeyRead {
           pinned.map(async layer => {
             if (layer.file === undefined)
               await openLayers.load(layer).catch(error => {
-                throw new LayerTrouble(timeline, layer, error);
+                if (!timeline.damaged.has(layer.desc.name))
+                  throw new LayerTrouble(timeline, layer, error, true);
+                this.unreadable.set(layer, error);
               });
           }),
         );
@@ -208,8 +223,10 @@ export class KeyRead {
     let width = WAVE_FIRST;
     while (this.next < survivors.length && !values.complete) {
       const asked: { layer: Layer; block: Block | Promise<Block> }[] = [];
+      if (this.blocks[this.next] === NO_BLOCK) throw this.isUnreadable(survivors[this.next]!);
       for (let i = this.next; i < survivors.length && asked.length < width; i++) {
         const layer = survivors[i]!;
+        if (this.blocks[i] === NO_BLOCK) break;
         asked.push({ layer, block: cache.get(layer, this.blocks[i]!) ?? this.fetch(layer, this.blocks[i]!) });
         if (layer.desc.kind === 'image') break;
       }
@@ -244,11 +261,15 @@ export class KeyRead {
     }
   }
 
+  private isUnreadable(layer: Layer): LayerTrouble {
+    return new LayerTrouble(this.timeline, layer, this.unreadable.get(layer), true);
+  }
+
   private async fetch(layer: Layer, block: number): Promise<Block> {
     try {
       return await this.cache.fetch(layer, block);
     } catch (error) {
-      throw new LayerTrouble(this.timeline, layer, error);
+      throw new LayerTrouble(this.timeline, layer, error, false);
     }
   }
 }

@@ -31,10 +31,11 @@ export class Pressure {
 
   /** The limit that is reached, if any. */
   limit(): Limit | undefined {
-    const { engine, settings, state, uploads } = this.timeline;
+    const { engine, settings, state, uploads, damaged } = this.timeline;
     if (!settings.background) return undefined;
     if (engine.memoryBytes > engine.settings.memoryBytesMax) return 'memory';
-    if (state.layers.l0.length >= settings.l0CountMax) return 'l0';
+    // Damaged layers stay where they are: they are not to be waited for.
+    if (state.layers.l0.length - damaged.size >= settings.l0CountMax) return 'l0';
     const lag = state.diskConsistentLsn - state.remoteConsistentLsn;
     return uploads && lag > settings.uploadLagBytesMax ? 'upload-lag' : undefined;
   }

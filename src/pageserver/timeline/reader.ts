@@ -120,8 +120,8 @@ export class Reader {
     const { name } = layer.desc;
     if (!isFault(cause) || cause.kind !== 'corrupt' || distrusted.has(name)) return false;
     distrusted.add(name);
-    await this.engine.openLayers.forget(layer);
-    return (await timeline.store?.damaged?.(layer.desc, cause)) ?? false;
+    // Without another copy the read goes around it, as long as it finds what it needs in newer layers.
+    return (await timeline.mend(cause)) || trouble.atOpen;
   }
 
   private take(): KeyRead {

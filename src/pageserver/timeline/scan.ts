@@ -1,7 +1,7 @@
 // What every key of a range holds at an LSN, in key order: names, lengths, SLRUs, and copies of whole databases. The
 // range is cut into parts; each part's blocks are fetched in parallel and then walked in one go.
 
-import { Fault } from '../../base/fault.ts';
+import { isFault } from '../../base/fault.ts';
 import { newPage } from '../../xlog/page.ts';
 import { type ChainSource, walkChains } from '../jobs/chains.ts';
 import { BlockRun, type Run } from '../jobs/merge-runs.ts';
@@ -55,9 +55,10 @@ export async function scan(
       });
       return;
     } catch (error) {
+      if (!isFault(error) || restarts >= RESTARTS_MAX) throw error;
       // A layer that went out of the timeline may be gone from the disk as well.
-      const isGone = error instanceof Fault && layers.some(layer => layer.retired);
-      if (!isGone || restarts >= RESTARTS_MAX) throw error;
+      if (layers.some(layer => layer.retired)) continue;
+      if (error.kind !== 'corrupt' || !(await timeline.mend(error))) throw error;
     }
   }
 }

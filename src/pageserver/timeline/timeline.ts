@@ -87,10 +87,12 @@ export class Timeline {
   readonly store: LayerStore | undefined;
   readonly ancestor: Timeline | undefined;
   readonly ancestorLsn: number;
-  readonly uploads: boolean;
+  uploads: boolean;
   /** Whether the log carries full-page images, as far as it told. */
   fullPageWrites: FullPageWrites | undefined;
   state: TimelineState;
+  /** Layers that did not prove right, and of which there is no other copy: upkeep goes around them. */
+  readonly damaged = new Set<string>();
   /** In the page cache. */
   readonly owner = newOwner();
   readonly reader: Reader;
@@ -266,7 +268,7 @@ export class Timeline {
   /** Reads and flushes under way end; nothing new begins. What is in memory and not flushed is given up. */
   async close(): Promise<void> {
     this.stop(new Fault('shutting-down', `timeline ${this.id} is closed`));
-    await this.upkeep.idle();
+    await Promise.all([this.upkeep.idle(), this.flusher.idle()]);
     for (const layer of this.state.layers.all()) this.engine.openLayers.retire(layer);
     this.engine.memoryBytes -= this.memoryBytes;
     this.memoryBytes = 0;
@@ -315,12 +317,31 @@ export class Timeline {
 
   /** New layers in, old ones out, in one change of state. */
   replaceLayers(added: readonly LayerDesc[], removed: readonly Layer[]): void {
+    this.checkAlive();
     const store = this.storeOrThrow();
     const layers = added.map(desc => new Layer(desc, d => store.open(d)));
     if (layers.length === 0 && removed.length === 0) return;
     this.change({ layers: this.state.layers.edited(layers, removed) });
     for (const layer of removed) this.engine.openLayers.retire(layer);
     store.changed({ added, removed: removed.map(layer => layer.desc) });
+  }
+
+  /**
+   * An error says that a layer is damaged; its message names it. The store may have another copy, and then it is
+   * worth another try; if not, upkeep goes around the layer from now on.
+   */
+  async mend(error: Fault): Promise<boolean> {
+    for (let at: Timeline | undefined = this; at !== undefined; at = at.ancestor) {
+      for (const layer of at.state.layers.all()) {
+        if (!error.message.includes(layer.desc.name)) continue;
+        await this.engine.openLayers.forget(layer);
+        if (await at.store?.damaged?.(layer.desc, error)) return true;
+        if (at.damaged.has(layer.desc.name)) continue;
+        at.damaged.add(layer.desc.name);
+        this.engine.log.error('a layer is damaged', { timeline: at.id, layer: layer.desc.name, error });
+      }
+    }
+    return false;
   }
 
   /** Values were put that no advance covers yet. */
@@ -331,7 +352,7 @@ export class Timeline {
   /** The writer waits at a limit: do what frees it. */
   relieve(limit: Limit): void {
     if (limit === 'memory') this.engine.relieveMemory();
-    else if (limit === 'l0') this.upkeep.start();
+    else if (limit === 'l0') this.upkeep.start(true);
   }
 
   /** Everything frozen is on disk. */

@@ -4,6 +4,8 @@
 // `background` in the settings starts it by itself; the same pieces can be asked for by name.
 
 import { isFault } from '../../base/fault.ts';
+import type { LayerDesc } from '../layers/layer.ts';
+import { planCompaction } from '../plan/compact.ts';
 import {
   collectGarbage,
   compactLevel0,
@@ -63,29 +65,40 @@ export class Upkeep {
     });
   }
 
-  /** Compact until there is no more to do; troubles that pass are waited out. */
-  start(): void {
-    const { settings, state } = this.timeline;
-    if (this.running || state.layers.l0.length < settings.compactionThreshold) return;
+  /** Compact until there is no more to do; troubles that pass are waited out. `force`: even if there is little. */
+  start(force = false): void {
+    if (this.running || !this.isDue(force)) return;
     this.running = true;
-    void this.run().finally(() => {
+    void this.run(force).finally(() => {
       this.running = false;
     });
   }
 
-  private async run(): Promise<void> {
+  private isDue(force: boolean): boolean {
+    const { settings, state, damaged } = this.timeline;
+    const isDamaged = (desc: LayerDesc): boolean => damaged.has(desc.name);
+    const l0 = state.layers.l0.map(layer => layer.desc);
+    const limits = {
+      threshold: force ? 1 : settings.compactionThreshold,
+      upperLimit: settings.compactionUpperLimit,
+    };
+    return planCompaction(l0, limits, isDamaged) !== undefined;
+  }
+
+  private async run(force: boolean): Promise<void> {
     const { timeline } = this;
     const { engine } = timeline;
-    while (timeline.isAlive && timeline.state.layers.l0.length >= timeline.settings.compactionThreshold) {
+    for (let first = true; timeline.isAlive && this.isDue(force && first); first = false) {
       try {
-        await this.compact();
+        await this.compact({ forceLevel0: force && first });
       } catch (error) {
+        if (!timeline.isAlive) return;
         if (!isFault(error)) {
           timeline.fail(error as Error);
           return;
         }
         engine.log.warn('compaction failed, tried again', { timeline: timeline.id, error });
-        await engine.clock.sleep(RETRY_MS);
+        if (error.kind !== 'corrupt' || !(await timeline.mend(error))) await engine.clock.sleep(RETRY_MS);
       }
     }
   }
