@@ -2,7 +2,7 @@
 // does. main.ts turns the table of verbs into a command line; a verb itself sees only the World it is handed,
 // so a test can run it with a world of its own.
 
-import type { Blobs, Clock, Disk, Keys, Net, Random } from './ports.ts';
+import type { Blobs, Clock, Computes, Disk, Http, Keys, Net, Programs, Random } from './ports.ts';
 
 export interface ArgumentSpec {
   readonly name: string;
@@ -87,6 +87,9 @@ export interface World {
   keyServices(localDirectory: string): readonly Keys[];
   /** A file's bytes as a stream, unpacked if its name ends in .zst, .gz or .tgz. */
   readUnpacked(path: string): AsyncIterable<Uint8Array>;
+  readonly http: Http;
+  readonly programs: Programs;
+  readonly computes: Computes;
   environment(name: string): string | undefined;
   /** Aborted when the user interrupts. */
   readonly signal: AbortSignal;

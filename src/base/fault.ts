@@ -84,6 +84,10 @@ export const FAULTS = {
   'timeline-poisoned': 'closed',
   'timeline-busy': 'unavailable',
   'shutting-down': 'closed',
+  // one machine
+  'role-failed': 'unavailable',
+  'compute-failed': 'unavailable',
+  'pageserver-refused': 'invalid',
 } as const satisfies Record<string, FaultKind>;
 
 export type FaultCode = keyof typeof FAULTS;

@@ -218,3 +218,30 @@ export interface Initdb {
 export interface LsnWaiter {
   waitFor(lsn: Lsn, signal?: AbortSignal): Promise<void>;
 }
+
+/** A program that runs beside us. */
+export interface Running {
+  readonly pid: number;
+  /** How it ended: `exit 1`, `SIGKILL`. */
+  readonly ended: Promise<string>;
+  kill(signal: 'SIGTERM' | 'SIGINT' | 'SIGQUIT' | 'SIGKILL'): void;
+}
+
+/** Programs of this installation's `bin`, each a process of its own with its log in a file. */
+export interface Programs {
+  start(name: string, args: readonly string[], place: { directory: string; log: string }): Running;
+}
+
+/** Neon's Postgres on this machine: what it takes to run a compute by hand. Directories are absolute paths. */
+export interface Computes {
+  /** Majors at hand, in order. */
+  majors(): readonly number[];
+  /** Makes a data directory anew, with these settings; where it is. A compute keeps nothing that must last. */
+  prepare(name: string, settings: string): Promise<string>;
+  discard(directory: string): Promise<void>;
+  /** `postgres --sync-safekeepers`: the LSN it prints. */
+  syncSafekeepers(major: number, directory: string): Promise<string>;
+  /** Unpacks a base backup's tar into the data directory. */
+  unpack(directory: string, tar: AsyncIterable<Uint8Array>): Promise<void>;
+  run(major: number, directory: string, log: string): Running;
+}

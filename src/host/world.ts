@@ -2,10 +2,13 @@
 
 import type { World } from '../base/command.ts';
 import { hostClock } from './clock.ts';
+import { processComputes } from './computes-process.ts';
 import { hostDisk } from './disk.ts';
+import { hostHttp } from './http.ts';
 import { hostNet } from './net.ts';
 import { openBlobs } from './open-blobs.ts';
 import { hostKeys } from './open-keys.ts';
+import { hostPrograms } from './programs.ts';
 import { hostRandom } from './random.ts';
 import { hostTerminal } from './terminal.ts';
 import { readUnpacked } from './unpack.ts';
@@ -28,6 +31,9 @@ export function hostWorld(): World {
     blobs: openBlobs,
     keyServices: hostKeys,
     readUnpacked,
+    http: hostHttp(),
+    programs: hostPrograms,
+    computes: processComputes(process.env['NEON_PG_DIR']),
     environment: name => (name === 'PWD' ? process.cwd() : process.env[name]),
     signal: interrupted.signal,
   };

@@ -3,7 +3,8 @@
 import type { Verb } from '../../base/command.ts';
 import { inspectSealedVerb } from './inspect-sealed.ts';
 import { keyVerbs } from './keys.ts';
+import { start } from './start.ts';
 import { walDump } from './wal-dump.ts';
 import { walVerify } from './wal-verify.ts';
 
-export const verbs: readonly Verb[] = [walDump, walVerify, ...keyVerbs, inspectSealedVerb];
+export const verbs: readonly Verb[] = [start, walDump, walVerify, ...keyVerbs, inspectSealedVerb];
