@@ -127,6 +127,11 @@ export class SimDisk implements Disk {
     this.stepsLeft = step;
   }
 
+  /** It stopped as `crashAt` said, and was not started again. */
+  get isStopped(): boolean {
+    return this.stepsLeft <= 0;
+  }
+
   failSyncs(count: number): void {
     this.syncsToFail = count;
   }

@@ -60,6 +60,8 @@ export interface NodeOptions {
   readonly initdb?: Initdb;
   readonly log?: Log;
   readonly startReceiver?: NodeDeps['startReceiver'];
+  /** How late a put may arrive that was not answered: deletions wait for it, and what safekeepers are told. */
+  readonly ripeMs?: number;
 }
 
 let nodes = 0;
@@ -84,7 +86,8 @@ export function pageserverNode(world: NodeWorld, options: NodeOptions): Tenants 
       random,
       log,
       validator,
-      deletions: new DeletionQueue({ blobs, validator, clock, random, log, ripeMs: 0 }),
+      deletions: new DeletionQueue({ blobs, validator, clock, random, log, ripeMs: options.ripeMs ?? 0 }),
+      settleMs: options.ripeMs ?? 0,
       downloads: new Semaphore(8),
       uploadBytes: new Semaphore(64 * 1024 * 1024),
       uploads: newUploadCounters(),

@@ -224,6 +224,7 @@ export class RemoteMachine {
       clock,
       random,
       log: silent,
+      settleMs: 6000,
       downloads: new Semaphore(4),
       uploadBytes: new Semaphore(1024 * 1024),
       validator,
