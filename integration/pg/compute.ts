@@ -28,6 +28,8 @@ export interface ComputeOptions {
   readonly tenant: string;
   readonly timeline: string;
   readonly pageserver: { readonly port: number };
+  /** How many shards the tenant has, all on that pageserver; with the stripe size in pages. */
+  readonly shards?: { readonly count: number; readonly stripeSize: number };
   readonly safekeepers: readonly { readonly port: number }[];
   readonly mode?: ComputeMode;
   /** `neon.safekeepers` before the list, such as `g#1:`. */
@@ -110,7 +112,7 @@ export class Compute {
   }
 
   private settingsText(): string {
-    const { tenant, timeline, pageserver, safekeepers, generation, settings } = this.options;
+    const { tenant, timeline, pageserver, safekeepers, generation, settings, shards } = this.options;
     const list = safekeepers.map(s => `127.0.0.1:${s.port}`).join(',');
     const { mode } = this;
     const all: Record<string, string> = {
@@ -120,7 +122,10 @@ export class Compute {
       shared_preload_libraries: 'neon',
       'neon.tenant_id': tenant,
       'neon.timeline_id': timeline,
-      'neon.pageserver_connstring': `host=127.0.0.1 port=${pageserver.port}`,
+      ...(shards ? { 'neon.stripe_size': String(shards.stripeSize) } : {}),
+      'neon.pageserver_connstring': new Array(shards?.count ?? 1)
+        .fill(`host=127.0.0.1 port=${pageserver.port}`)
+        .join(','),
       'neon.compute_mode': mode.kind,
       'neon.max_reconnect_attempts': '1000',
       fsync: 'off',

@@ -76,6 +76,7 @@ class Store {
       timeline: timeline as unknown as Timeline,
       pgdata: this as unknown as PgData,
       isArchived: false,
+      lazySlruDownload: false,
       signal: this.stop.signal,
       leased: lsn => lsn === 50,
       lease: lsn => {

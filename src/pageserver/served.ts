@@ -13,6 +13,8 @@ export interface ServedTimeline {
   readonly timeline: Timeline;
   readonly pgdata: PgData;
   readonly isArchived: boolean;
+  /** Base backups come without SLRUs: the compute asks for segments as it needs them. */
+  readonly lazySlruDownload: boolean;
   /** Aborted when it is served no more: detached, split, deleted, or the process ends. The reason is a Fault. */
   readonly signal: AbortSignal;
   /** Whether a read at an LSN below the GC cutoff is kept possible by a lease, or by the grace after an attachment. */

@@ -222,6 +222,7 @@ function pageServiceOf(
     waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     maxBatchSize: config.maxBatchSize,
     tokens: tokens.pg,
-    backup: ({ pgdata }, options) => backupArchive(pgdata, { ...options, nowMs: clock.now() }),
+    backup: ({ pgdata, lazySlruDownload }, options) =>
+      backupArchive(pgdata, { ...options, lazySlruDownload, nowMs: clock.now() }),
   };
 }

@@ -144,6 +144,9 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
   get isArchived(): boolean {
     return this.index.archivedAt !== undefined;
   }
+  get lazySlruDownload(): boolean {
+    return this.home.settings.lazy_slru_download;
+  }
   get signal(): AbortSignal {
     return this.gone.signal;
   }
