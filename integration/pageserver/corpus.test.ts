@@ -99,4 +99,5 @@ test.each(found.map(c => [c.name, c] as const))(
     });
     console.info(`${corpus.name}: ${records} records, ${pages} pages compared at ${moments.length} LSNs`);
   },
+  300_000,
 );
