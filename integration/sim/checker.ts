@@ -287,7 +287,8 @@ export class Checker {
     }
     if (message.kind !== 'greeting-reply' && historyTerm >= last.historyTerm) {
       const told = historyTerm > last.historyTerm ? 0 : last.toldFlushLsn;
-      last.toldFlushLsn = Math.max(told, message.flushLsn) as Lsn;
+      // An answer from just before a cut may leave just after it began.
+      last.toldFlushLsn = Math.max(told, Math.min(message.flushLsn, last.cutLsn)) as Lsn;
       last.historyTerm = historyTerm;
     }
     if (message.kind === 'append-response' && message.commitLsn > last.persistedCommitLsn) {

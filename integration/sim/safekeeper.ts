@@ -98,6 +98,8 @@ export class SimSafekeeper {
       throw new Fault('blob-missing', 'no partial segments here');
     },
   };
+  /** Room that logs make ahead of themselves: little, because simulated logs are short. */
+  private readonly growBytes: number;
   private life: Life | undefined;
   private former = new Life();
   private timelines: Timelines | undefined;
@@ -109,6 +111,7 @@ export class SimSafekeeper {
     this.id = options.id;
     this.address = addressOf(options.id);
     this.latencyMs = 1 + options.random.below(4);
+    this.growBytes = options.random.pick([0, 1000, 8192]);
     const self = this;
     this.disk = new SimDisk({
       random: options.random.split('disk'),
@@ -183,7 +186,8 @@ export class SimSafekeeper {
       settings,
       disk,
       random,
-      vault: (directory, scope) => openVault({ disk, directory, scope, keys, random }),
+      vault: (directory, scope) =>
+        openVault({ disk, directory, scope, keys, random, growBytes: this.growBytes }),
     });
     if (life.over) return;
     const damage = timelines.damaged()[0];

@@ -15,6 +15,7 @@ import { Compute } from './compute.ts';
 import { SimFileKeys } from './file-keys.ts';
 import { SimNet } from './net.ts';
 import { membersOf, OPERATOR_RULES, Operator, type OperatorRules, type OperatorWorld } from './operator.ts';
+import { recoverFromPeer } from './peer-recovery.ts';
 import { PROPOSER_RULES, type ProposerRules } from './proposer.ts';
 import { SimRandom } from './random.ts';
 import { addressOf, SEGMENT_BYTES, SimSafekeeper } from './safekeeper.ts';
@@ -66,6 +67,8 @@ interface Luck {
   readonly deaths: number;
   /** Of a member that was replaced, to be told so. */
   readonly excludes: number;
+  /** Safekeepers catch up with each other while no compute streams. */
+  readonly peerRecovery: boolean;
   readonly mood: Mood;
 }
 
@@ -99,6 +102,7 @@ function drawLuck(random: SimRandom, wanted?: Mood): Luck {
     fetchBytes: mood === 'rounds' ? 200 : random.pick([600, 3000, 32_768]),
     deaths: random.pick([0, 0.05, 0.15]),
     excludes: random.pick([0, 0.5, 1]),
+    peerRecovery: random.chance(0.4),
     mood,
   };
 }
@@ -112,7 +116,8 @@ export class World {
   readonly net: SimNet;
   readonly operator: Operator;
   private readonly operatorWorld: OperatorWorld;
-  private readonly random: SimRandom;
+  readonly random: SimRandom;
+  private peerRecoveries = 0;
   private readonly trouble: SimRandom;
   private readonly rules: WorldRules;
   private readonly trace: (line: string) => void;
@@ -340,14 +345,40 @@ export class World {
         }
         if (random.chance(0.7)) this.tellPeers(node.id);
         if (random.chance(0.1)) this.consume(node);
+        if (this.luck.peerRecovery && random.chance(0.2)) this.recoverFromPeer(node);
       }
       this.upkeep();
     });
   }
 
   private tellPeers(id: number): void {
-    const { control, memory, flushLsn, lastLogTerm } = this.nodes[id - 1]!.timeline!.status();
-    const info: PeerInfo = {
+    const info = this.infoOf(this.nodes[id - 1]!);
+    for (const peer of this.nodes) {
+      if (peer.id === id || this.random.chance(0.2)) continue;
+      this.clock.at(this.random.below(80), () => {
+        const { timeline } = peer;
+        if (timeline !== undefined && !timeline.signal.aborted) this.try(timeline.recordPeer(info));
+      });
+    }
+  }
+
+  /** With what the broker said a while ago. */
+  private recoverFromPeer(node: SimSafekeeper): void {
+    const peers = this.nodes.filter(other => other.timeline !== undefined).map(other => this.infoOf(other));
+    const work = async (): Promise<void> => {
+      await this.clock.sleep(this.random.below(100));
+      const bytes = await recoverFromPeer(node, this, peers);
+      if (bytes === 0) return;
+      this.trace(`${node.address} has caught up by ${bytes} bytes`);
+      this.peerRecoveries++;
+    };
+    this.try(work());
+  }
+
+  private infoOf(node: SimSafekeeper): PeerInfo {
+    const { id } = node;
+    const { control, memory, flushLsn, lastLogTerm } = node.timeline!.status();
+    return {
       nodeId: id,
       term: control.term,
       lastLogTerm,
@@ -357,13 +388,6 @@ export class World {
       pgAddress: addressOf(id),
       httpAddress: addressOf(id),
     };
-    for (const peer of this.nodes) {
-      if (peer.id === id || this.random.chance(0.2)) continue;
-      this.clock.at(this.random.below(80), () => {
-        const { timeline } = peer;
-        if (timeline !== undefined && !timeline.signal.aborted) this.try(timeline.recordPeer(info));
-      });
-    }
   }
 
   /** The pageserver and the object store have some WAL: it may go here. */
@@ -653,6 +677,7 @@ export class World {
     counts['membership changes begun'] = begun;
     counts['membership changes finished'] = finished;
     counts['pulls'] = pulls;
+    counts['peer recoveries'] = this.peerRecoveries;
     counts['computes'] = this.computesMade;
     counts['proposer restarts'] = this.computes.reduce((sum, compute) => sum + compute.restarts, 0);
     counts['committed bytes'] = this.checker.committedLsn - this.luck.startLsn;
