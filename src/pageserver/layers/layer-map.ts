@@ -2,8 +2,8 @@
 //
 // Level 0 covers every key and is a list of its own. The others (level 1 and images) are found by key: the ends
 // of their ranges cut the key space into segments, and each segment lists the layers over it, by their LSN ends from
-// the newest on (at one end an image comes first: it includes what a delta says there). A look-up is one binary
-// search. The segments are made when first asked for: a change of level 0 alone does not make them again.
+// the newest on (at one end a dense image comes first, then a sparse one: they include what a delta says). A look-up
+// is one binary search. The segments are made when first asked for: a change of level 0 alone keeps them.
 //
 //            key ->
 //   LSN  L1 |=======d=======|=====e=====|        segments:   [ d ][ d c ][ e c ][ e ]  ...
@@ -16,10 +16,13 @@ import type { Layer } from './open-layers.ts';
 
 const NONE: readonly Layer[] = [];
 
-/** The newest first; an image before a delta that ends with it. */
+/** Of layers that end at one LSN: a dense image says it all, a sparse one more than a delta. */
+const rank = ({ desc }: Layer): number => (desc.kind === 'delta' ? 2 : desc.sparse ? 1 : 0);
+
+/** The newest first. */
 export const newestFirst = (a: Layer, b: Layer): number =>
   b.desc.lsnEnd - a.desc.lsnEnd ||
-  Number(b.desc.kind === 'image') - Number(a.desc.kind === 'image') ||
+  rank(a) - rank(b) ||
   b.desc.lsnStart - a.desc.lsnStart ||
   (a.desc.name < b.desc.name ? -1 : 1);
 

@@ -67,13 +67,13 @@ export interface Part {
 }
 
 /** Blocks of one file are counted together up to this: a cut need not be exact. */
-const GRAIN_BYTES = 64 * 1024;
+const GRAIN_BYTES_MAX = 1024 * 1024;
 
 /** Cut a range where blocks begin, into parts of about `bytesPerPart` stored bytes over all files. */
 export function cutRange(files: readonly LayerFile[], range: KeyRange, bytesPerPart: number): Part[] {
   const end = rangeEnd(range);
   const places: { key: number; bytes: number }[] = [];
-  const grain = Math.min(GRAIN_BYTES, bytesPerPart / 4);
+  const grain = Math.min(GRAIN_BYTES_MAX, bytesPerPart / 16);
   for (const file of files) {
     const { index } = file;
     const { from, to } = file.blocksOf(range);

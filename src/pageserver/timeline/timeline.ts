@@ -24,7 +24,7 @@ import { MemoryLayer } from '../layers/memory-layer.ts';
 import { Layer } from '../layers/open-layers.ts';
 import { newOwner } from '../page-cache.ts';
 import type { PageRedo } from '../reconstruct.ts';
-import type { GcResult } from './compaction.ts';
+import type { GcResult } from './collect.ts';
 import { Flusher } from './flush.ts';
 import { checkState, checkSuccessor } from './invariants.ts';
 import { type Limit, Pressure } from './pressure.ts';
@@ -357,7 +357,8 @@ export class Timeline {
 
   /** Everything frozen is on disk. */
   flushed(): void {
-    if (this.settings.background && this.settings.compactInBackground) this.upkeep.start();
+    if (this.settings.background && this.settings.compactInBackground && this.upkeep.isLevel0Due)
+      this.upkeep.start();
   }
 
   /** Make room: freeze what is open, and write it out. */

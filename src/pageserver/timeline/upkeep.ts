@@ -1,18 +1,19 @@
-// Work that keeps a timeline quick, started by what happens to it and run one piece at a time: after a flush, level 0
-// is merged when there is enough of it; after a merge, hot pages get images; now and then deep ranges do.
+// Work that keeps a timeline quick, one piece at a time, the most urgent first:
 //
-// `background` in the settings starts it by itself; the same pieces can be asked for by name.
+//   1. level 0 is merged when there is enough of it                       compaction.ts
+//   2. a new layer of level 1 is looked through for hot pages             imaging.ts
+//   3. a deep range gets a file of dense images                           imaging.ts
+//
+// `background` in the settings starts it after each flush; the same can be asked for by name, and then everything
+// that is due is done. GC comes in between when it is called (collect.ts).
 
 import { isFault } from '../../base/fault.ts';
 import type { LayerDesc } from '../layers/layer.ts';
+import type { Layer } from '../layers/open-layers.ts';
 import { planCompaction } from '../plan/compact.ts';
-import {
-  collectGarbage,
-  compactLevel0,
-  type GcResult,
-  imageDeepRanges,
-  imageHotPages,
-} from './compaction.ts';
+import { collectGarbage, type GcResult } from './collect.ts';
+import { compactLevel0 } from './compaction.ts';
+import { imageDeepRange, imageHotPages, uppermostDeltas } from './imaging.ts';
 import type { Timeline } from './timeline.ts';
 
 const RETRY_MS = 1000;
@@ -35,6 +36,8 @@ export class Upkeep {
   /** The end of what is under way and waiting: pieces run one after the other. */
   private last: Promise<unknown> = Promise.resolve();
   private running = false;
+  /** Layers of level 1 that were looked through. */
+  private readonly seen = new WeakSet<Layer>();
   /** What came out over the timeline's life, for metrics. */
   readonly totals = { compactions: 0, mergedLayers: 0, hotPages: 0, denseLayers: 0, removedLayers: 0 };
 
@@ -42,19 +45,17 @@ export class Upkeep {
     this.timeline = timeline;
   }
 
-  compact(options: CompactOptions = {}): Promise<CompactOutcome> {
-    return this.queue(async () => {
-      const { totals } = this;
-      const { merged, written } = await compactLevel0(this.timeline, options.forceLevel0 ?? false);
-      const hotPages = await imageHotPages(this.timeline, written);
-      const force = options.forceImages ?? false;
-      const dense = merged > 0 || force ? await imageDeepRanges(this.timeline, force) : [];
-      if (merged > 0) totals.compactions++;
-      totals.mergedLayers += merged;
-      totals.hotPages += hotPages;
-      totals.denseLayers += dense.length;
-      return { merged, hotPages, denseLayers: dense.length };
-    });
+  /** Everything that is due, and what is asked for besides. */
+  async compact(options: CompactOptions = {}): Promise<CompactOutcome> {
+    const before = { ...this.totals };
+    await this.queue(() => this.mergeLevel0(options.forceLevel0 ?? false));
+    while (await this.queue(() => this.nextPiece(options.forceImages ?? false)));
+    const { totals } = this;
+    return {
+      merged: totals.mergedLayers - before.mergedLayers,
+      hotPages: totals.hotPages - before.hotPages,
+      denseLayers: totals.denseLayers - before.denseLayers,
+    };
   }
 
   gc(cutoff: number, retained: readonly number[]): Promise<GcResult> {
@@ -65,32 +66,22 @@ export class Upkeep {
     });
   }
 
-  /** Compact until there is no more to do; troubles that pass are waited out. `force`: even if there is little. */
+  /** In the background, until nothing is due; troubles that pass are waited out. `force`: level 0 however little. */
   start(force = false): void {
-    if (this.running || !this.isDue(force)) return;
+    if (this.running) return;
     this.running = true;
     void this.run(force).finally(() => {
       this.running = false;
     });
   }
 
-  private isDue(force: boolean): boolean {
-    const { settings, state, damaged } = this.timeline;
-    const isDamaged = (desc: LayerDesc): boolean => damaged.has(desc.name);
-    const l0 = state.layers.l0.map(layer => layer.desc);
-    const limits = {
-      threshold: force ? 1 : settings.compactionThreshold,
-      upperLimit: settings.compactionUpperLimit,
-    };
-    return planCompaction(l0, limits, isDamaged) !== undefined;
-  }
-
   private async run(force: boolean): Promise<void> {
     const { timeline } = this;
     const { engine } = timeline;
-    for (let first = true; timeline.isAlive && this.isDue(force && first); first = false) {
+    for (let first = force; timeline.isAlive; first = false) {
       try {
-        await this.compact({ forceLevel0: force && first });
+        const did = await this.queue(() => (first ? this.mergeLevel0(true) : this.nextPiece(false)));
+        if (!did && !first) return;
       } catch (error) {
         if (!timeline.isAlive) return;
         if (!isFault(error)) {
@@ -101,6 +92,37 @@ export class Upkeep {
         if (error.kind !== 'corrupt' || !(await timeline.mend(error))) await engine.clock.sleep(RETRY_MS);
       }
     }
+  }
+
+  /** The most urgent piece; false when nothing is due. */
+  private async nextPiece(forceImages: boolean): Promise<boolean> {
+    const { timeline, totals } = this;
+    if (await this.mergeLevel0(false)) return true;
+    const fresh = uppermostDeltas(timeline).find(layer => !this.seen.has(layer));
+    if (fresh !== undefined) {
+      totals.hotPages += await imageHotPages(timeline, fresh);
+      this.seen.add(fresh);
+      return true;
+    }
+    const dense = await imageDeepRange(timeline, forceImages);
+    totals.denseLayers += dense.length;
+    return dense.length > 0;
+  }
+
+  private async mergeLevel0(force: boolean): Promise<boolean> {
+    const { totals } = this;
+    const { merged } = await compactLevel0(this.timeline, force);
+    if (merged > 0) totals.compactions++;
+    totals.mergedLayers += merged;
+    return merged > 0;
+  }
+
+  /** Is there enough in level 0, as far as it can be merged? */
+  get isLevel0Due(): boolean {
+    const { settings, state, damaged } = this.timeline;
+    const l0: LayerDesc[] = state.layers.l0.map(layer => layer.desc);
+    const limits = { threshold: settings.compactionThreshold, upperLimit: settings.compactionUpperLimit };
+    return planCompaction(l0, limits, desc => damaged.has(desc.name)) !== undefined;
   }
 
   private queue<T>(work: () => Promise<T>): Promise<T> {
