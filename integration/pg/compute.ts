@@ -27,7 +27,7 @@ export interface ComputeOptions {
   readonly major: number;
   readonly tenant: string;
   readonly timeline: string;
-  readonly pageserver: { readonly port: number };
+  readonly pageserver: { readonly port: number; readonly tls?: boolean };
   /** How many shards the tenant has, all on that pageserver; with the stripe size in pages. */
   readonly shards?: { readonly count: number; readonly stripeSize: number };
   readonly safekeepers: readonly { readonly port: number }[];
@@ -124,7 +124,7 @@ export class Compute {
       'neon.timeline_id': timeline,
       ...(shards ? { 'neon.stripe_size': String(shards.stripeSize) } : {}),
       'neon.pageserver_connstring': new Array(shards?.count ?? 1)
-        .fill(`host=127.0.0.1 port=${pageserver.port}`)
+        .fill(`host=127.0.0.1 port=${pageserver.port}${pageserver.tls ? ' sslmode=require' : ''}`)
         .join(','),
       'neon.compute_mode': mode.kind,
       'neon.max_reconnect_attempts': '1000',
@@ -195,8 +195,11 @@ export class Compute {
   private async baseBackup(lsn: string | undefined): Promise<void> {
     const { tenant, timeline, pageserver, token } = this.options;
     const flags = this.mode.kind === 'primary' ? '' : ' --replica';
-    const client = await PqClient.connect(hostNet(), hostRandom, {
+    // The certificate is one that the test made for itself.
+    const net = hostNet(pageserver.tls ? { clientTls: { rejectUnauthorized: false } } : {});
+    const client = await PqClient.connect(net, hostRandom, {
       host: '127.0.0.1',
+      tls: pageserver.tls === true,
       port: pageserver.port,
       parameters: { user: 'cloud_admin', application_name: 'compute' },
       password: token,
@@ -222,7 +225,13 @@ export class Compute {
 
   private get env(): NodeJS.ProcessEnv {
     const { token } = this.options;
-    return { ...process.env, PGDATA: this.data, ...(token ? { NEON_AUTH_TOKEN: token } : {}) };
+    // Its home is its own: libpq looks there for certificates.
+    return {
+      ...process.env,
+      HOME: this.dir,
+      PGDATA: this.data,
+      ...(token ? { NEON_AUTH_TOKEN: token } : {}),
+    };
   }
 
   private bin(program: string): string {

@@ -9,9 +9,13 @@
 //   ...
 //   await storage.stop()
 
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tenantId } from '../../src/base/ids.ts';
+import { signToken } from '../../src/protocol/jwt.ts';
 import { freePort, neonMajors } from '../safekeeper/neon-postgres.ts';
 import { Compute, type ComputeOptions } from './compute.ts';
 import { Daemon } from './daemon.ts';
@@ -29,6 +33,10 @@ export interface StorageOptions {
   readonly safekeepers?: number;
   /** Lines of pageserver.toml. */
   readonly pageserverToml?: readonly string[];
+  /** Everybody must show a token; `Storage.token` signs them. */
+  readonly tokens?: boolean;
+  /** The pageserver's Postgres port takes TLS only. */
+  readonly tls?: boolean;
 }
 
 export interface TimelineDetail {
@@ -50,8 +58,14 @@ interface Safekeeper extends Daemon {
 
 const hexId = (): string => crypto.randomUUID().replaceAll('-', '');
 
+type Parts = Pick<
+  Storage,
+  'broker' | 'safekeepers' | 'pageserver' | 'pageserverPort' | 'pageserverHttpPort' | 'options'
+>;
+
 export class Storage {
   readonly dir: string;
+  readonly options: StorageOptions;
   readonly broker: Daemon;
   readonly safekeepers: readonly Safekeeper[];
   readonly pageserver: Daemon;
@@ -61,11 +75,9 @@ export class Storage {
   /** Set when something went wrong: the place is kept. */
   private failed = false;
 
-  private constructor(
-    dir: string,
-    parts: Pick<Storage, 'broker' | 'safekeepers' | 'pageserver' | 'pageserverPort' | 'pageserverHttpPort'>,
-  ) {
+  private constructor(dir: string, parts: Parts) {
     this.dir = dir;
+    this.options = parts.options;
     this.broker = parts.broker;
     this.safekeepers = parts.safekeepers;
     this.pageserver = parts.pageserver;
@@ -77,21 +89,18 @@ export class Storage {
     const dir = mkdtempSync(join(tmpdir(), 'lakebed-pg-'));
     // Computes run as somebody else.
     chmodSync(dir, 0o755);
+    if (options.tokens) await makeTokens(dir);
+    if (options.tls) makeCertificate(dir);
     const brokerPort = await freePort();
     const broker = makeBroker(dir, brokerPort);
     const safekeepers: Safekeeper[] = [];
     for (let id = 1; id <= (options.safekeepers ?? 3); id++)
-      safekeepers.push(await makeSafekeeper(dir, id, brokerPort));
+      safekeepers.push(await makeSafekeeper(dir, id, brokerPort, options));
     const [pageserverPort, pageserverHttpPort] = [await freePort(), await freePort()];
-    const toml = pageserverToml(
-      dir,
-      brokerPort,
-      pageserverPort,
-      pageserverHttpPort,
-      options.pageserverToml ?? [],
-    );
-    const pageserver = makePageserver(dir, toml, pageserverHttpPort);
-    const storage = new Storage(dir, { broker, safekeepers, pageserver, pageserverPort, pageserverHttpPort });
+    const ports = { broker: brokerPort, pg: pageserverPort, http: pageserverHttpPort };
+    const pageserver = makePageserver(dir, ports, options);
+    const parts = { broker, safekeepers, pageserver, pageserverPort, pageserverHttpPort, options };
+    const storage = new Storage(dir, parts);
     await storage.during(async () => {
       await broker.start();
       await Promise.all([...safekeepers, pageserver].map(d => d.start()));
@@ -137,12 +146,22 @@ export class Storage {
     if (!this.failed) rmSync(this.dir, { recursive: true, force: true });
   }
 
+  /** A token for one tenant, or for every tenant of a pageserver. */
+  token(tenant?: string): Promise<string> {
+    const pem = readFileSync(join(this.dir, PRIVATE_KEY), 'utf8');
+    if (tenant === undefined) return signToken({ scope: 'pageserverapi' }, pem);
+    return signToken({ scope: 'tenant', tenantId: tenantId(tenant) }, pem);
+  }
+
   // ---- the pageserver's HTTP --------------------------------------------------------------------------------
 
   async http<T>(method: string, path: string, body?: unknown, expected?: number): Promise<T> {
     const response = await fetch(`http://127.0.0.1:${this.pageserverHttpPort}/v1/${path}`, {
       method,
-      headers: body === undefined ? {} : { 'content-type': 'application/json' },
+      headers: {
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(this.options.tokens ? { authorization: `Bearer ${await this.token()}` } : {}),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -157,6 +176,31 @@ export class Storage {
     const location = { mode: 'AttachedSingle', generation: 1, tenant_conf: conf };
     await this.http('PUT', `tenant/${tenant}/location_config`, location);
     return tenant;
+  }
+
+  /** A tenant in `count` shards, all here, with a timeline from initdb on each. */
+  async createShardedTimeline(
+    pgVersion: number,
+    { count, stripeSize }: { count: number; stripeSize: number },
+  ): Promise<{ tenant: string; timeline: string }> {
+    const [tenant, timeline] = [hexId(), hexId()];
+    for (const shard of shardIds(tenant, count)) {
+      await this.http('PUT', `tenant/${shard}/location_config`, {
+        mode: 'AttachedSingle',
+        generation: 1,
+        shard_number: Number.parseInt(shard.slice(33, 35), 16),
+        shard_count: count,
+        shard_stripe_size: stripeSize,
+        tenant_conf: {},
+      });
+    }
+    // All shards are made of one run of initdb: the first keeps it.
+    for (const [i, shard] of shardIds(tenant, count).entries()) {
+      const from = i === 0 ? {} : { existing_initdb_timeline_id: timeline };
+      const body = { new_timeline_id: timeline, pg_version: pgVersion, ...from };
+      await this.http('POST', `tenant/${shard}/timeline/`, body, 201);
+    }
+    return { tenant, timeline };
   }
 
   /** From initdb, or a branch: now, or at an LSN. */
@@ -182,7 +226,7 @@ export class Storage {
   /** A compute that is not started. */
   newCompute(options: Omit<ComputeOptions, 'pageserver' | 'safekeepers'>): Compute {
     const compute = new Compute(join(this.dir, `compute-${this.computes.length + 1}`), {
-      pageserver: { port: this.pageserverPort },
+      pageserver: { port: this.pageserverPort, tls: this.options.tls === true },
       safekeepers: this.safekeepers,
       ...options,
     });
@@ -208,7 +252,16 @@ function makeBroker(dir: string, port: number): Daemon {
   });
 }
 
-async function makeSafekeeper(dir: string, id: number, brokerPort: number): Promise<Safekeeper> {
+export const shardIds = (tenant: string, count: number): string[] =>
+  Array.from({ length: count }, (_, i) => `${tenant}-${hex2(i)}${hex2(count)}`);
+const hex2 = (n: number): string => n.toString(16).padStart(2, '0');
+
+async function makeSafekeeper(
+  dir: string,
+  id: number,
+  brokerPort: number,
+  { tokens }: StorageOptions,
+): Promise<Safekeeper> {
   const [port, httpPort] = [await freePort(), await freePort()];
   const home = join(dir, `safekeeper-${id}`);
   mkdirSync(home);
@@ -222,6 +275,12 @@ async function makeSafekeeper(dir: string, id: number, brokerPort: number): Prom
       `--listen-pg=127.0.0.1:${port}`,
       `--listen-http=127.0.0.1:${httpPort}`,
       `--broker-endpoint=http://127.0.0.1:${brokerPort}`,
+      ...(tokens
+        ? [
+            `--pg-auth-public-key-path=${join(dir, PUBLIC_KEY)}`,
+            `--auth-token-path=${join(dir, SAFEKEEPER_TOKEN)}`,
+          ]
+        : []),
     ],
     dir: home,
     statusUrl: `http://127.0.0.1:${httpPort}/v1/status`,
@@ -229,35 +288,69 @@ async function makeSafekeeper(dir: string, id: number, brokerPort: number): Prom
   return Object.assign(daemon, { port, httpPort });
 }
 
-function pageserverToml(
-  dir: string,
-  brokerPort: number,
-  pg: number,
-  http: number,
-  more: readonly string[],
-): string {
+const PRIVATE_KEY = 'private.pem';
+const PUBLIC_KEY = 'public.pem';
+const SAFEKEEPER_TOKEN = 'safekeeper.token';
+
+/** One key pair for everybody, and what the daemons show each other. */
+async function makeTokens(dir: string): Promise<void> {
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  writeFileSync(join(dir, PRIVATE_KEY), pem);
+  writeFileSync(join(dir, PUBLIC_KEY), publicKey.export({ type: 'spki', format: 'pem' }));
+  writeFileSync(join(dir, SAFEKEEPER_TOKEN), await signToken({ scope: 'safekeeperdata' }, pem));
+}
+
+function makeCertificate(dir: string): void {
+  const files = ['-keyout', join(dir, 'server.key'), '-out', join(dir, 'server.crt')];
+  const subject = ['-subj', '/CN=localhost', '-days', '1'];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, ...subject], {
+    stdio: 'ignore',
+  });
+}
+
+interface Ports {
+  readonly broker: number;
+  readonly pg: number;
+  readonly http: number;
+}
+
+function pageserverToml(dir: string, ports: Ports, options: StorageOptions): string {
+  const tokens = [
+    "pg_auth_type = 'NeonJWT'",
+    "http_auth_type = 'NeonJWT'",
+    `auth_validation_public_key_path = '${join(dir, PUBLIC_KEY)}'`,
+  ];
+  const tls = [
+    'enable_tls_page_service_api = true',
+    `ssl_key_file = '${join(dir, 'server.key')}'`,
+    `ssl_cert_file = '${join(dir, 'server.crt')}'`,
+  ];
   return [
-    `listen_pg_addr = '127.0.0.1:${pg}'`,
-    `listen_http_addr = '127.0.0.1:${http}'`,
-    `broker_endpoint = 'http://127.0.0.1:${brokerPort}'`,
+    `listen_pg_addr = '127.0.0.1:${ports.pg}'`,
+    `listen_http_addr = '127.0.0.1:${ports.http}'`,
+    `broker_endpoint = 'http://127.0.0.1:${ports.broker}'`,
     `pg_distrib_dir = '${process.env['NEON_PG_DIR'] ?? ''}'`,
     `remote_storage = { local_path = '${join(dir, 'store')}' }`,
-    ...more,
+    ...(options.tokens ? tokens : []),
+    ...(options.tls ? tls : []),
+    ...(options.pageserverToml ?? []),
     '',
   ].join('\n');
 }
 
-function makePageserver(dir: string, toml: string, httpPort: number): Daemon {
+function makePageserver(dir: string, ports: Ports, options: StorageOptions): Daemon {
   const home = join(dir, 'pageserver');
   mkdirSync(home);
   mkdirSync(join(dir, 'store'));
   writeFileSync(join(home, 'identity.toml'), 'id = 1\n');
-  writeFileSync(join(home, 'pageserver.toml'), toml);
+  writeFileSync(join(home, 'pageserver.toml'), pageserverToml(dir, ports, options));
   return new Daemon({
     name: 'pageserver',
     program: 'pageserver',
     args: ['-D', home],
     dir: home,
-    statusUrl: `http://127.0.0.1:${httpPort}/v1/status`,
+    statusUrl: `http://127.0.0.1:${ports.http}/v1/status`,
+    env: options.tokens ? { NEON_AUTH_TOKEN: readFileSync(join(dir, SAFEKEEPER_TOKEN), 'utf8') } : {},
   });
 }

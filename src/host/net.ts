@@ -19,6 +19,12 @@ const HANDSHAKE_MS = 60_000;
 const TLS_HANDSHAKE_BYTE = 0x16;
 const ALPN_POSTGRES = 'postgresql';
 const BACKLOG = 1024;
+/**
+ * TLS records of a server are this long at most. A client that waits for its socket, and not for its TLS library, sees
+ * nothing of a record of which it has read a part; libpq keeps room for so much, and so reads each as a whole. Neon's
+ * computes wait in this way for pages (call_PQgetCopyData of libpagestore.c), and hang without it.
+ */
+const RECORD_BYTES_MAX = 8192;
 
 export interface NetOptions {
   /** Certificate and key of this server, as they stand now. */
@@ -100,6 +106,7 @@ function serverHandshake(socket: net.Socket, options: NetOptions): Promise<Conne
     secureContext: options.serverTls!.current,
     ALPNCallback: ({ protocols }) => (protocols.includes(ALPN_POSTGRES) ? ALPN_POSTGRES : undefined),
   });
+  secured.setMaxSendFragment(RECORD_BYTES_MAX);
   return secure(secured, 'secure', options);
 }
 
