@@ -52,13 +52,14 @@ export class PageHistory {
     this.prefix = rel;
   }
 
-  /** An image of each page: half of it text that compresses, half noise. */
-  async images(): Promise<void> {
+  /** An image of each page; `noise` bytes of it do not compress. */
+  async images(noise = 0): Promise<void> {
     const writer = this.timeline.writer();
     const page = newPage();
     let lsn = this.timeline.lastRecordLsn;
     for (let blk = 0; blk < this.pages; blk++) {
       pageInit(page, 0);
+      if (noise > 0) page.bytes.set(this.random.bytes(noise), BLCKSZ - noise);
       lsn += 8;
       writer.put(this.prefix, blk, lsn, VALUE_IMAGE, 0, page.bytes, 0, BLCKSZ);
       if (blk % 256 === 255) await this.advance(lsn);
@@ -66,20 +67,27 @@ export class PageHistory {
     await this.advance(lsn);
   }
 
-  /** So many edits on each page, round after round, in random order. */
-  async addEdits(each: number): Promise<void> {
+  private order(share: number): number[] {
+    const all = Array.from({ length: this.pages }, (_, blk) => blk);
+    return share === 1 ? all : all.filter(() => this.random.chance(share));
+  }
+
+  /** So many edits on each page (or on a share of them), round after round, in random order. */
+  async addEdits(each: number, share = 1): Promise<void> {
     const writer = this.timeline.writer();
     let lsn = this.timeline.lastRecordLsn;
-    const order = Array.from({ length: this.pages }, (_, blk) => blk);
+    const order = this.order(share);
     for (let round = 0; round < each; round++) {
       for (let i = order.length - 1; i > 0; i--) {
         const j = this.random.below(i + 1);
         [order[i], order[j]] = [order[j]!, order[i]!];
       }
+      let taken = 0;
       for (const blk of order) {
         const record = editRecord(blk, this.edits[blk]!++, this.random);
         lsn += Math.ceil(record.length / 8) * 8;
         writer.put(this.prefix, blk, lsn, VALUE_RECORD, 0, record, 0, record.length);
+        if (++taken % 1000 === 0) await this.advance(lsn);
       }
       await this.advance(lsn);
     }
