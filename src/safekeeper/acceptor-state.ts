@@ -78,6 +78,14 @@ export type Effect =
   | { readonly do: 'persist'; readonly control: ControlState }
   | { readonly do: 'reply'; readonly to: Caller; readonly answer: Answer };
 
+export const replyTo = (to: Caller, message: AcceptorMessage): Effect => ({
+  do: 'reply',
+  to,
+  answer: { kind: 'message', message },
+});
+
+export const nothingTo = (to: Caller): Effect => ({ do: 'reply', to, answer: { kind: 'nothing' } });
+
 export interface Step {
   readonly state: AcceptorState;
   readonly effects: readonly Effect[];

@@ -70,6 +70,18 @@ describe('greeting', () => {
     expect(trace.state.control.membership.generation).toBe(2);
   });
 
+  test('a generation adopted by a greeting answers the appends of the old one first', () => {
+    const trace = given(
+      'create node=2 start=0/1000 generation=1 members=1,2,3',
+      'vote term=1',
+      'elected term=1 start=0/1000 history=(0,0/1000)(1,0/1000)',
+      'append bytes=64',
+    );
+    trace.run('greet generation=2 members=1,2 session=9');
+    expect(kinds(trace)).toBe('flush reply persist reply');
+    expect(trace.effects[1]).toMatchObject({ to: { session: 1 }, answer: { message: { generation: 1 } } });
+  });
+
   test("the compute's own greeting has no members, and changes none", () => {
     const trace = given('create start=0/1000 generation=7 members=1,2,3');
     expect(trace.run('greet')[0]).toBe('reply 1: greeting of node 1 term 0 generation 7: 1,2,3');
@@ -302,8 +314,10 @@ describe('append', () => {
     expect(trace.state.memory.peerHorizonLsn).toBe(0x1030);
   });
 
-  test('a commit that is no record boundary is refused: a restart could not begin there', () => {
-    expect(refusal(given(...STARTED), 'append commit=0/1003')).toMatch(/no record boundary/);
+  test('positions that are no record boundaries are refused: a restart could not begin there', () => {
+    const trace = given(...STARTED);
+    expect(refusal(trace, 'append commit=0/1003')).toMatch(/commit 0\/1003 is no record boundary/);
+    expect(refusal(trace, 'append truncate=FFFFFFFF/FFFFFFFF')).toMatch(/truncate .* is no record boundary/);
   });
 });
 
@@ -352,6 +366,19 @@ describe('peers and operators', () => {
       step(trace.state, { on: 'control', change: control => ({ ...control, commitLsn: commitLsn as Lsn }) });
     expect(change(0x2000)).toThrow(/past the end of WAL/);
     expect(change(0x800)).toThrow(/below what is acknowledged/);
+    const patch = (values: object) => () =>
+      step(trace.state, { on: 'control', change: control => ({ ...control, ...values }) });
+    expect(patch({ termHistory: [{ term: 0, lsn: 0x1000 }] })).toThrow(
+      /the term history is what the WAL here is/,
+    );
+    const { termHistory } = trace.state.control;
+    expect(patch({ termHistory: termHistory.map(entry => ({ ...entry })) })().effects).toEqual([]);
+    expect(patch({ tenantId: trace.state.control.timelineId })).toThrow(/another timeline/);
+  });
+
+  test('"no limit" is taken for no position', () => {
+    const trace = given(...WRITTEN, 'peer backup=FFFFFFFF/FFFFFFFF horizon=FFFFFFFF/FFFFFFFF');
+    expect(trace.state.memory).toMatchObject({ backupLsn: 0x1000, peerHorizonLsn: 0x1000 });
   });
 
   test('a membership switch answers the old generation first, and no append of it afterwards', () => {

@@ -6,9 +6,8 @@
 //   keeping    what a majority acknowledged stays in every log elected later
 //
 // `step` takes the state and one input and gives the state after it and the effects that make it so. The driver
-// (timeline.ts) carries effects out in order and stops at the first that fails: nothing after it happened, and
-// the state before stands. A refused message is a thrown Fault: nothing happened at all. So every ordering
-// promise is the order of an array:
+// (driver.ts) carries effects out in order and stops at the first that fails: nothing after it happened. A refused
+// message is a thrown Fault: nothing happened at all. So every ordering promise is the order of an array:
 //
 //   vote      flush, persist(term), reply       elected   persist(term), truncate, persist(history), reply
 //   append    write  ... flush, reply           switch    flush, reply(old), persist(membership), reply
@@ -44,11 +43,13 @@ import {
   type Input,
   lastLogTermOf,
   memoryOf,
+  nothingTo,
+  replyTo,
   type Step,
   termHistoryOf,
 } from './acceptor-state.ts';
-import { type ControlState, sameControl } from './control-state.ts';
-import { checkMembership, formatMembership, isMember } from './membership.ts';
+import { type ControlState, sameControl, sameHistory } from './control-state.ts';
+import { checkMembership, isMember, notMember } from './membership.ts';
 import { checkElectedHistory, formatHistory, highestCommonPoint } from './term-history.ts';
 import type { MembershipSwitch, MemoryState, PeerInfo } from './timeline-handle.ts';
 
@@ -118,6 +119,9 @@ function onGreeting(state: AcceptorState, from: Caller, greeting: ProposerGreeti
     if (!isMember(membership, state.nodeId)) throw notMember(state.nodeId, membership);
     next = { ...next, membership };
   }
+  // As at any switch, what came under the old generation is answered under it.
+  const effects: Effect[] = [];
+  const synced = next === control ? state : closeBatch(state, effects);
   const reply: AcceptorMessage = {
     kind: 'greeting-reply',
     nodeId: state.nodeId,
@@ -125,8 +129,9 @@ function onGreeting(state: AcceptorState, from: Caller, greeting: ProposerGreeti
     term: next.term,
   };
   if (next === control) return { state, effects: [replyTo(from, reply)] };
-  const effects: Effect[] = [];
-  return finish(persist(state, { ...next, ...state.memory }, effects), effects, [replyTo(from, reply)]);
+  const { server, membership: adopted } = next;
+  const after = persist(synced, { ...controlWithMemory(synced), server, membership: adopted }, effects);
+  return finish(after, effects, [replyTo(from, reply)]);
 }
 
 function checkGreeting(control: ControlState, greeting: ProposerGreeting): void {
@@ -281,13 +286,14 @@ function onAppend(state: AcceptorState, from: Caller, request: AppendRequest): S
 }
 
 function checkAppend(state: AcceptorState, request: AppendRequest): void {
-  const { beginLsn, endLsn, commitLsn, wal } = request;
+  const { beginLsn, endLsn, commitLsn, truncateLsn, wal } = request;
   const refuse = (why: string): never => {
     throw new Fault('protocol-violation', `append at ${formatLsn(beginLsn)}: ${why}`);
   };
   if (endLsn - beginLsn !== wal.length) refuse(`${wal.length} bytes do not end at ${formatLsn(endLsn)}`);
   if (wal.length > APPEND_BYTES_MAX) refuse(`${wal.length} bytes, at most ${APPEND_BYTES_MAX}`);
   if (commitLsn % 8 !== 0) refuse(`commit ${formatLsn(commitLsn)} is no record boundary`);
+  if (truncateLsn % 8 !== 0) refuse(`truncate ${formatLsn(truncateLsn)} is no record boundary`);
   // Voted is not elected: before the elected message of this very term our log may hold another term's end, and
   // our history would name these bytes by another term.
   const { termHistory } = state.control;
@@ -418,18 +424,25 @@ function onControl(state: AcceptorState, change: (control: ControlState) => Cont
   const refuse = (why: string): never => {
     throw new Fault('config-invalid', `this change of the control file is refused: ${why}`);
   };
+  if (after.tenantId !== before.tenantId || after.timelineId !== before.timelineId)
+    refuse('it is another timeline');
   if (after.term < before.term) refuse(`term ${after.term} is below ${before.term}`);
+  if (after.membership.generation < before.membership.generation)
+    refuse('the generation is below the one known');
+  if (!sameHistory(after.termHistory, before.termHistory)) refuse('the term history is what the WAL here is');
   if (after.commitLsn < before.commitLsn)
     refuse(`commit ${formatLsn(after.commitLsn)} is below what is acknowledged`);
   if (after.commitLsn > flushLsnOf(state))
     refuse(`commit ${formatLsn(after.commitLsn)} is past the end of WAL`);
-  return persistAll(state, after);
+  return persistAll(state, { ...after, termHistory: before.termHistory });
 }
 
 function raised(state: AcceptorState, values: Partial<MemoryState>): AcceptorState {
   const memory = { ...state.memory };
   for (const key of Object.keys(values) as (keyof MemoryState)[]) {
-    memory[key] = Math.max(memory[key], values[key] ?? INVALID_LSN) as Lsn;
+    const value = values[key] ?? INVALID_LSN;
+    // "No limit" is no position: whoever says that has not understood the question.
+    if (Number.isFinite(value)) memory[key] = Math.max(memory[key], value) as Lsn;
   }
   return { ...state, memory };
 }
@@ -483,14 +496,3 @@ function checkGeneration(state: AcceptorState, generation: number, what: string)
     },
   );
 }
-
-const notMember = (nodeId: number, conf: MembershipConfiguration): Fault =>
-  new Fault('not-a-member', `node ${nodeId} is not a member of ${formatMembership(conf)}`);
-
-const replyTo = (to: Caller, message: AcceptorMessage): Effect => ({
-  do: 'reply',
-  to,
-  answer: { kind: 'message', message },
-});
-
-const nothingTo = (to: Caller): Effect => ({ do: 'reply', to, answer: { kind: 'nothing' } });

@@ -339,9 +339,8 @@ export function sameControl(a: ControlState, b: ControlState): boolean {
   for (const key of Object.keys(a) as (keyof ControlState)[]) {
     if (key !== 'termHistory' && a[key] !== b[key]) return false;
   }
-  return (
-    a.termHistory === b.termHistory ||
-    (a.termHistory.length === b.termHistory.length &&
-      a.termHistory.every((e, i) => e.term === b.termHistory[i]!.term && e.lsn === b.termHistory[i]!.lsn))
-  );
+  return sameHistory(a.termHistory, b.termHistory);
 }
+
+export const sameHistory = (a: TermHistory, b: TermHistory): boolean =>
+  a === b || (a.length === b.length && a.every((e, i) => e.term === b[i]!.term && e.lsn === b[i]!.lsn));

@@ -47,6 +47,9 @@ export interface Rules {
 
 export const REAL_RULES: Rules = { step, audit: AUDIT };
 
+/** Of one batch: heartbeats have no bytes, and many of them are no reason to answer late. */
+const BATCH_APPENDS_MAX = 512;
+
 export interface DriverOptions {
   readonly rules: Rules;
   readonly clock: Clock;
@@ -152,7 +155,8 @@ export class AcceptorDriver {
   private async pump(): Promise<void> {
     this.running = true;
     while (!this.signal.aborted) {
-      const full = this.batchBytes >= this.options.flushBytesMax;
+      const full =
+        this.batchBytes >= this.options.flushBytesMax || this.state.batch.length >= BATCH_APPENDS_MAX;
       const job = full ? undefined : this.queue.shift();
       if (job === undefined && this.state.batch.length === 0) break;
       try {

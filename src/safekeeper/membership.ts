@@ -67,3 +67,6 @@ export function formatMembership(conf: MembershipConfiguration): string {
   const ids = (set: readonly SafekeeperId[]): string => set.map(member => member.id).join(',') || 'nobody';
   return `generation ${conf.generation}: ${quorumSets(conf).map(ids).join(' -> ')}`;
 }
+
+export const notMember = (nodeId: number, conf: MembershipConfiguration): Fault =>
+  new Fault('not-a-member', `node ${nodeId} is not a member of ${formatMembership(conf)}`);
