@@ -19,6 +19,7 @@ import { commandComplete, dataRow, int4Column, rowDescription, textColumn } from
 import type { PqConnection, PqHandler } from '../protocol/pq-serve.ts';
 import type { StartupParameters } from '../protocol/pq-server.ts';
 import type { SafekeeperMetrics } from './metrics.ts';
+import { sendInterpreted } from './send-interpreted.ts';
 import { sendWal } from './send-wal.ts';
 import type { StreamRegistry } from './stream-registry.ts';
 import type { TimelineKey } from './timeline-handle.ts';
@@ -162,9 +163,6 @@ export class PgSession implements PqHandler {
     if (timeline.offloaded) await timeline.restore();
     const { protocol, shard } = this.startupSaid!;
     const { applicationName } = this;
-    if (protocol.type === 'interpreted') {
-      throw new Fault('command-unknown', 'interpreted WAL is not served here');
-    }
     const reader = timeline.connectReader();
     const { connectionId } = this;
     const leave = this.deps.streams.add(timeline, {
@@ -175,7 +173,16 @@ export class PgSession implements PqHandler {
       shard,
     });
     try {
-      await sendWal(pq, timeline, { startLsn, term, applicationName }, reader, this.deps);
+      const stream = { startLsn, term, applicationName };
+      if (protocol.type === 'vanilla') await sendWal(pq, timeline, stream, reader, this.deps);
+      else
+        await sendInterpreted(
+          pq,
+          timeline,
+          { ...stream, format: protocol, shard: shard! },
+          reader,
+          this.deps,
+        );
     } finally {
       leave();
       reader.close();
