@@ -95,6 +95,23 @@ describe('status', () => {
       { control_file: { acceptor_state: { term: 1 } }, memory: { num_computes: 1 } },
     ]);
     expect(await sk!.metric('safekeeper_commit_lsn')).toBeGreaterThan(0);
+    const metrics = await (await fetch(`${sk!.host}/metrics`)).text();
+    const value = (series: string): number =>
+      Number(
+        metrics
+          .split('\n')
+          .find(l => l.startsWith(`${series} `))
+          ?.slice(series.length),
+      );
+    expect(value('safekeeper_write_wal_bytes_sum')).toBeGreaterThan(10_000);
+    expect(value('safekeeper_flush_wal_seconds_count')).toBeGreaterThan(0);
+    expect(value('safekeeper_flush_wal_seconds_sum')).toBeGreaterThan(0);
+    expect(value('safekeeper_persist_control_file_seconds_count')).toBeGreaterThan(0);
+    const io = 'client_az="unknown",sk_az="unknown",app_name="unknown"';
+    for (const dir of ['read', 'write'])
+      expect(value(`safekeeper_pg_io_bytes_total{${io},dir="${dir}",same_az="unknown"}`)).toBeGreaterThan(
+        100,
+      );
   });
 });
 

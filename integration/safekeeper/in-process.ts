@@ -78,6 +78,7 @@ export async function startInProcess(
       streams: new StreamRegistry(),
       tokens: options.tokens,
       tenantOnly: options.tenantOnly ?? false,
+      availabilityZone: undefined,
     },
   );
   return {

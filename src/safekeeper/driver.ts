@@ -47,6 +47,13 @@ export interface Rules {
 
 export const REAL_RULES: Rules = { step, audit: AUDIT };
 
+/** Told of what the disk did, for counters. */
+export interface DiskMeter {
+  wroteWal(bytes: number): void;
+  flushedWal(seconds: number): void;
+  persistedControl(seconds: number): void;
+}
+
 /** Of one batch: heartbeats have no bytes, and many of them are no reason to answer late. */
 const BATCH_APPENDS_MAX = 512;
 
@@ -64,6 +71,7 @@ export interface DriverOptions {
   /** Fills in what an answer says besides consensus. */
   readonly complete: (answer: Answer) => Answer;
   readonly onEnd: (reason: Fault) => void;
+  readonly meter?: DiskMeter | undefined;
 }
 
 interface Done {
@@ -199,12 +207,19 @@ export class AcceptorDriver {
     if (recordLsn !== undefined) await this.advance({ on: 'written', recordLsn });
   }
 
+  private secondsSince(beganMs: number): number {
+    return (this.options.clock.monotonic() - beganMs) / 1000;
+  }
+
   private async carryOut(effect: Effect): Promise<Lsn | undefined> {
+    const began = this.options.clock.monotonic();
     switch (effect.do) {
       case 'write':
+        this.options.meter?.wroteWal(effect.bytes.length);
         return this.store.write(effect.at, effect.bytes);
       case 'flush':
         await this.store.flush();
+        this.options.meter?.flushedWal(this.secondsSince(began));
         break;
       case 'truncate':
         this.log.info('WAL ends where the elected proposer goes on', { lsn: formatLsn(effect.to) });
@@ -213,6 +228,7 @@ export class AcceptorDriver {
       case 'persist':
         await this.control.persist(effect.control);
         this.savedMs = this.options.clock.monotonic();
+        this.options.meter?.persistedControl(this.secondsSince(began));
         break;
       case 'reply':
         this.reply(effect.to, effect.answer);

@@ -5,10 +5,18 @@
 
 import type { Cell, Emit, HistogramCell, Metrics } from '../base/metrics.ts';
 import { BYTES, SECONDS } from '../base/metrics.ts';
+import type { DiskMeter } from './driver.ts';
 import { isActive } from './removal-plan.ts';
 import type { Timeline } from './timeline.ts';
+import type { TrafficCells } from './traffic.ts';
 
-export class SafekeeperMetrics {
+/** As Neon labels what was not told. */
+export const UNKNOWN = 'unknown';
+
+/** Names of clients that get series of their own; a flood of them must not flood us. */
+const APP_NAMES_MAX = 64;
+
+export class SafekeeperMetrics implements DiskMeter {
   readonly registry: Metrics;
   readonly walReceivers: Cell;
   readonly walReaders: Cell;
@@ -23,9 +31,10 @@ export class SafekeeperMetrics {
   readonly feedbacks: Cell;
   readonly pullTimelineOks: Cell;
   readonly pullTimelineErrors: Cell;
-  readonly writeWalBytes: HistogramCell;
-  readonly flushWalSeconds: HistogramCell;
-  readonly persistControlSeconds: HistogramCell;
+  private readonly writeWalBytes: HistogramCell;
+  private readonly flushWalSeconds: HistogramCell;
+  private readonly persistControlSeconds: HistogramCell;
+  private readonly appNames = new Set<string>();
   private readonly messages: ReturnType<Metrics['counter']>;
   private readonly queriesReceived: ReturnType<Metrics['counter']>;
   private readonly queriesFinished: ReturnType<Metrics['counter']>;
@@ -82,12 +91,7 @@ export class SafekeeperMetrics {
       .histogram('safekeeper_write_wal_bytes', 'Bytes of WAL in one append.', [], BYTES)
       .with();
     this.flushWalSeconds = m
-      .histogram(
-        'safekeeper_flush_wal_seconds',
-        'From an append taken in to its durable answer.',
-        [],
-        SECONDS,
-      )
+      .histogram('safekeeper_flush_wal_seconds', 'One flush: what waited is written and synced.', [], SECONDS)
       .with();
     this.persistControlSeconds = m
       .histogram('safekeeper_persist_control_file_seconds', 'Control files made durable.', [], SECONDS)
@@ -104,10 +108,25 @@ export class SafekeeperMetrics {
   }
 
   /** The two counters of one connection: what it sends us, what we send it. */
-  io(clientAz: string, ownAz: string, appName: string): { readonly read: Cell; readonly written: Cell } {
-    const sameAz = clientAz !== '' && clientAz === ownAz ? 'true' : 'false';
-    const of = (dir: string): Cell => this.ioBytes.with(clientAz, ownAz, appName, dir, sameAz);
+  io(clientAz: string, ownAz: string, appName: string): TrafficCells {
+    const known = this.appNames.has(appName) || this.appNames.size < APP_NAMES_MAX;
+    if (known) this.appNames.add(appName);
+    const [az, name] = known ? [clientAz, appName] : [UNKNOWN, 'other'];
+    const sameAz = az === UNKNOWN || ownAz === UNKNOWN ? UNKNOWN : String(az === ownAz);
+    const of = (dir: string): Cell => this.ioBytes.with(az, ownAz, name, dir, sameAz);
     return { read: of('read'), written: of('write') };
+  }
+
+  wroteWal(bytes: number): void {
+    this.writeWalBytes.observe(bytes);
+  }
+
+  flushedWal(seconds: number): void {
+    this.flushWalSeconds.observe(seconds);
+  }
+
+  persistedControl(seconds: number): void {
+    this.persistControlSeconds.observe(seconds);
   }
 
   /** Values of timelines, read at each scrape. */

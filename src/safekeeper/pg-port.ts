@@ -4,6 +4,7 @@ import { isFault } from '../base/fault.ts';
 import type { Connection, Listener, Net } from '../base/ports.ts';
 import { servePq } from '../protocol/pq-serve.ts';
 import { PgSession, type PgSessionDeps } from './pg-session.ts';
+import { counted, Traffic } from './traffic.ts';
 
 export interface PgPort {
   readonly net: Net;
@@ -18,7 +19,9 @@ export function listenPg(at: PgPort, deps: PgSessionDeps): Promise<Listener> {
   return at.net.listen({ host: at.host, port: at.port }, connection => {
     const id = at.nextConnectionId();
     const log = deps.log.with({ connection: id, peer: connection.peer });
-    void serveOne(connection, new PgSession(id, { ...deps, log }), at.tls, { ...deps, log });
+    const traffic = new Traffic();
+    const session = new PgSession(id, { ...deps, log }, traffic);
+    void serveOne(counted(connection, traffic), session, at.tls, { ...deps, log });
   });
 }
 

@@ -18,12 +18,13 @@ import { type Claims, checkPermission, type TokenVerifier } from '../protocol/jw
 import { commandComplete, dataRow, int4Column, rowDescription, textColumn } from '../protocol/pq-messages.ts';
 import type { PqConnection, PqHandler } from '../protocol/pq-serve.ts';
 import type { StartupParameters } from '../protocol/pq-server.ts';
-import type { SafekeeperMetrics } from './metrics.ts';
+import { type SafekeeperMetrics, UNKNOWN } from './metrics.ts';
 import { sendInterpreted } from './send-interpreted.ts';
 import { sendWal } from './send-wal.ts';
 import type { StreamRegistry } from './stream-registry.ts';
 import type { TimelineKey } from './timeline-handle.ts';
 import type { Timelines } from './timelines.ts';
+import type { Traffic } from './traffic.ts';
 import { receiveWal } from './wal-service.ts';
 
 export interface PgSessionDeps {
@@ -36,17 +37,21 @@ export interface PgSessionDeps {
   readonly tokens: TokenVerifier | undefined;
   /** The second port: tokens of single tenants only. */
   readonly tenantOnly: boolean;
+  /** Ours, for counters of traffic between zones. */
+  readonly availabilityZone: string | undefined;
 }
 
 export class PgSession implements PqHandler {
   readonly connectionId: number;
   private readonly deps: PgSessionDeps;
+  private readonly traffic: Traffic;
   private startupSaid: SafekeeperStartup | undefined;
   private claims: Claims | undefined;
 
-  constructor(connectionId: number, deps: PgSessionDeps) {
+  constructor(connectionId: number, deps: PgSessionDeps, traffic: Traffic) {
     this.connectionId = connectionId;
     this.deps = deps;
+    this.traffic = traffic;
   }
 
   startup(parameters: StartupParameters): void {
@@ -69,6 +74,7 @@ export class PgSession implements PqHandler {
     const finished = this.deps.metrics.query(command.kind.toUpperCase().replaceAll('-', '_'));
     try {
       const key = this.authorized();
+      this.countTraffic();
       switch (command.kind) {
         case 'identify-system':
           return await this.identifySystem(key, pq);
@@ -100,6 +106,13 @@ export class PgSession implements PqHandler {
       checkPermission('safekeeper', this.claims, tenantId);
     }
     return { tenantId, timelineId };
+  }
+
+  /** Only of those who may be here: names that strangers make up are no names of series. */
+  private countTraffic(): void {
+    const { metrics, availabilityZone } = this.deps;
+    const theirs = this.startupSaid?.availabilityZone ?? UNKNOWN;
+    this.traffic.assign(metrics.io(theirs, availabilityZone ?? UNKNOWN, this.applicationName || UNKNOWN));
   }
 
   private get applicationName(): string {

@@ -71,6 +71,7 @@ export async function startSafekeeper(
     disk,
     vault: world.vault,
     settings: { controlFileSaveIntervalMs: settings.controlFileSaveIntervalMs },
+    meter: metrics,
   });
   metrics.observe(() => timelines.all());
   const vaultOf = (key: TimelineKey): Vault =>
@@ -106,7 +107,8 @@ export async function startSafekeeper(
   });
   const attach = attachArchives(timelines, remote);
   attach();
-  const session = { clock, log, timelines, metrics, streams };
+  const { availabilityZone } = settings;
+  const session = { clock, log, timelines, metrics, streams, availabilityZone };
   const { pgPort, listeners } = await listen(settings, tokens, world, session);
   listeners.push(...(await world.serveHttp(api)));
   const broker = new BrokerClient({
@@ -121,7 +123,7 @@ export async function startSafekeeper(
       pgAddress: settings.advertisePg,
       httpAddress: formatAddress(settings.listenHttp),
       httpsAddress: settings.advertiseHttps ?? (settings.listenHttps && formatAddress(settings.listenHttps)),
-      availabilityZone: settings.availabilityZone,
+      availabilityZone,
     },
     push: settings.brokerPush,
     token: tokens.own,

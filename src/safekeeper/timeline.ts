@@ -22,7 +22,7 @@ import {
 } from './acceptor-state.ts';
 import { ControlFile } from './control-file.ts';
 import { type ControlState, sameControl } from './control-state.ts';
-import { AcceptorDriver, REAL_RULES, type Rules } from './driver.ts';
+import { AcceptorDriver, type DiskMeter, REAL_RULES, type Rules } from './driver.ts';
 import { Readers } from './readers.ts';
 import { ProposerSession } from './session.ts';
 import type {
@@ -60,6 +60,7 @@ export interface TimelineDeps {
   readonly log: Log;
   readonly settings?: Partial<TimelineSettings>;
   readonly rules?: Rules;
+  readonly meter?: DiskMeter;
 }
 
 export class Timeline implements TimelineHandle {
@@ -87,6 +88,7 @@ export class Timeline implements TimelineHandle {
     const end = eviction.kind === 'offloaded' ? eviction.flushLsn : store.recordLsn;
     this.driver = new AcceptorDriver({
       rules: deps.rules ?? REAL_RULES,
+      meter: deps.meter,
       clock: deps.clock,
       log: this.log,
       flushBytesMax: this.settings.flushBytesMax,
