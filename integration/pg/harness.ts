@@ -14,6 +14,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { test } from 'vitest';
 import { tenantId } from '../../src/base/ids.ts';
 import { signToken } from '../../src/protocol/jwt.ts';
 import { freePort, neonMajors } from '../safekeeper/neon-postgres.ts';
@@ -24,7 +25,10 @@ import { Daemon } from './daemon.ts';
 export function majorsHere(suite: string): number[] {
   const majors = neonMajors();
   if (majors.length === 0) {
-    console.log(`skipped: ${suite} (NEON_PG_DIR does not point at a build of Neon's Postgres)`);
+    const why = `skipped: ${suite} (NEON_PG_DIR does not point at a build of Neon's Postgres)`;
+    console.log(why);
+    // A file without a test is an error to the runner.
+    test.skip(why, () => {});
   }
   return majors;
 }

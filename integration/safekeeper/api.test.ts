@@ -304,7 +304,7 @@ describe('backup', () => {
     await until(
       async () =>
         (await sk!.call('GET', `/v1/debug_dump?dump_all=true&timeline_id=${key.timelineId}`)).timelines[0]
-          .disk_content.files.length === 2,
+          .disk_content.files.length === 1,
       30_000,
     );
     const range = `from_lsn=${formatLsn(log.start)}&until_lsn=${formatLsn(push.commitLsn)}`;

@@ -7,7 +7,10 @@ import { NeonPostgres, neonMajors } from './neon-postgres.ts';
 
 const majors = neonMajors();
 if (majors.length === 0) {
-  console.log('skipped: Neon computes against safekeepers (NEON_PG_DIR does not point at a build of them)');
+  const why = 'skipped: Neon computes against safekeepers (NEON_PG_DIR does not point at a build of them)';
+  console.log(why);
+  // A file without a test is an error to the runner.
+  test.skip(why, () => {});
 }
 
 let next = 1;
