@@ -1,7 +1,7 @@
 // WAL to measure with, written by a stock Postgres on the spot: a TPC-B-like load, once without full-page images
 // and once full of them, with the cluster as it stood before.
 
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   CONTROL_FILE_PATH,
@@ -20,8 +20,14 @@ export interface RecordedWal {
   /** Segment files in order, from the one that holds the base's checkpoint. */
   readonly segments: readonly string[];
   readonly postgres: StockPostgres;
-  /** Recovery by Postgres itself, of the same log over the same base: its own "redo done" time in seconds. */
-  recoverySeconds(): Promise<number>;
+  /** Recovery by Postgres itself, of the same log over the same base: what it says of it at "redo done". */
+  recover(): Promise<Took>;
+}
+
+/** How long something took: on the clock, and on the processor. */
+export interface Took {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
 }
 
 const SCHEMA = `
@@ -80,21 +86,22 @@ export async function recordWal(images: boolean, transactions: number): Promise<
     .filter(name => /^[0-9A-F]{24}$/.test(name) && parseInt(name.slice(16), 16) >= first)
     .sort()
     .map(name => join(wal, name));
-  return { base, segments, postgres, recoverySeconds: () => recover(postgres, base, segments) };
+  return { base, segments, postgres, recover: () => recover(postgres, base, segments) };
 }
 
 /** Make the base look crashed, give it the log, and let Postgres recover; it times itself. */
-async function recover(postgres: StockPostgres, base: string, segments: readonly string[]): Promise<number> {
+async function recover(postgres: StockPostgres, base: string, segments: readonly string[]): Promise<Took> {
   const data = join(postgres.home, 'recovery');
+  rmSync(data, { recursive: true, force: true });
   cpSync(base, data, { recursive: true, preserveTimestamps: true });
   for (const segment of segments) cpSync(segment, join(data, 'pg_wal', segment.slice(-24)));
   const path = join(data, CONTROL_FILE_PATH);
   const bytes = new Uint8Array(readFileSync(path));
   writeFileSync(path, writeControlFile({ ...readControlFile(bytes), state: DB_IN_PRODUCTION }));
   const log = await postgres.runDirectory(data, { shared_buffers: '1GB', full_page_writes: 'on' });
-  const elapsed = /redo done at .*elapsed: ([\d.]+) s/.exec(log);
-  if (elapsed === null) throw new Error(`Postgres did not recover:\n${log}`);
-  return Number(elapsed[1]);
+  const told = /redo done at .*user: ([\d.]+) s, system: ([\d.]+) s, elapsed: ([\d.]+) s/.exec(log);
+  if (told === null) throw new Error(`Postgres did not recover:\n${log}`);
+  return { seconds: Number(told[3]), cpuSeconds: Number(told[1]) + Number(told[2]) };
 }
 
 export function loadBase(directory: string): Cluster {

@@ -1,43 +1,35 @@
 // CRC-32C (Castagnoli), as Postgres uses it for WAL records, pg_control, relmap and two-phase files.
 //
-// Eight tables, eight bytes a step ("slice by 8"): two 32-bit reads through a DataView and eight look-ups, about
-// 2 GB/s on one core. From a page's size on the processor's own instruction, behind @node-rs/crc32, is four times
-// faster and worth the call's 200 ns; below, it is not. The state between calls is the inverted register, as INIT/COMP/FIN_CRC32C have it, so a
-// checksum may be fed in pieces: `crc32c(b, 0, n)` is FIN(COMP(INIT, b)).
+// Sixteen tables, sixteen bytes a step ("slice by 16"): four 32-bit reads through a DataView and sixteen look-ups,
+// about 3 GB/s on one core. From half a kilobyte on the processor's own instruction, behind @node-rs/crc32, is
+// faster by more than the 100 ns that a call out of JavaScript takes. The state between calls is the inverted
+// register, as INIT/COMP/FIN_CRC32C have it, so a checksum may be fed in pieces: `crc32c(b, 0, n)` is
+// FIN(COMP(INIT, b)).
 //
 // Mirrors src/port/pg_crc32c_sb8.c in effect.
 
 import { crc32c as nativeCrc32c } from '@node-rs/crc32';
 
 /** From this length on a call out of JavaScript pays. */
-const NATIVE_LENGTH_MIN = 1024;
+const NATIVE_LENGTH_MIN = 512;
 
 const POLYNOMIAL = 0x82f63b78;
 
-const TABLES: Int32Array[] = (() => {
-  const tables = Array.from({ length: 8 }, () => new Int32Array(256));
+const SLICES = 16;
+/** Table t, from 256 * t on: what a byte does to the register when t more bytes follow it in the step. */
+const T: Int32Array = (() => {
+  const table = new Int32Array(SLICES * 256);
   for (let n = 0; n < 256; n++) {
     let c = n;
     for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ POLYNOMIAL : c >>> 1;
-    tables[0]![n] = c;
+    table[n] = c;
   }
-  for (let n = 0; n < 256; n++) {
-    for (let t = 1; t < 8; t++) {
-      const previous = tables[t - 1]![n]!;
-      tables[t]![n] = (previous >>> 8) ^ tables[0]![previous & 0xff]!;
-    }
+  for (let n = 256; n < table.length; n++) {
+    const previous = table[n - 256]!;
+    table[n] = (previous >>> 8) ^ table[previous & 0xff]!;
   }
-  return tables;
+  return table;
 })();
-
-const T0 = TABLES[0]!;
-const T1 = TABLES[1]!;
-const T2 = TABLES[2]!;
-const T3 = TABLES[3]!;
-const T4 = TABLES[4]!;
-const T5 = TABLES[5]!;
-const T6 = TABLES[6]!;
-const T7 = TABLES[7]!;
 
 /** INIT_CRC32C */
 export const CRC32C_INIT = -1;
@@ -46,25 +38,38 @@ export const CRC32C_INIT = -1;
 export function crc32cUpdate(state: number, view: DataView, start: number, end: number): number {
   let crc = state;
   let at = start;
-  const wide = end - 8;
-  while (at <= wide) {
-    const low = view.getInt32(at, true) ^ crc;
-    const high = view.getInt32(at + 4, true);
+  for (const last = end - 16; at <= last; at += 16) {
+    const a = view.getInt32(at, true) ^ crc;
+    const b = view.getInt32(at + 4, true);
+    const c = view.getInt32(at + 8, true);
+    const d = view.getInt32(at + 12, true);
     crc =
-      T7[low & 0xff]! ^
-      T6[(low >>> 8) & 0xff]! ^
-      T5[(low >>> 16) & 0xff]! ^
-      T4[low >>> 24]! ^
-      T3[high & 0xff]! ^
-      T2[(high >>> 8) & 0xff]! ^
-      T1[(high >>> 16) & 0xff]! ^
-      T0[high >>> 24]!;
-    at += 8;
+      T[0xf00 + (a & 0xff)]! ^
+      T[0xe00 + ((a >>> 8) & 0xff)]! ^
+      T[0xd00 + ((a >>> 16) & 0xff)]! ^
+      T[0xc00 + (a >>> 24)]! ^
+      T[0xb00 + (b & 0xff)]! ^
+      T[0xa00 + ((b >>> 8) & 0xff)]! ^
+      T[0x900 + ((b >>> 16) & 0xff)]! ^
+      T[0x800 + (b >>> 24)]! ^
+      T[0x700 + (c & 0xff)]! ^
+      T[0x600 + ((c >>> 8) & 0xff)]! ^
+      T[0x500 + ((c >>> 16) & 0xff)]! ^
+      T[0x400 + (c >>> 24)]! ^
+      T[0x300 + (d & 0xff)]! ^
+      T[0x200 + ((d >>> 8) & 0xff)]! ^
+      T[0x100 + ((d >>> 16) & 0xff)]! ^
+      T[d >>> 24]!;
   }
-  while (at < end) {
-    crc = T0[(crc ^ view.getUint8(at)) & 0xff]! ^ (crc >>> 8);
-    at++;
+  for (const last = end - 4; at <= last; at += 4) {
+    const a = view.getInt32(at, true) ^ crc;
+    crc =
+      T[0x300 + (a & 0xff)]! ^
+      T[0x200 + ((a >>> 8) & 0xff)]! ^
+      T[0x100 + ((a >>> 16) & 0xff)]! ^
+      T[a >>> 24]!;
   }
+  for (; at < end; at++) crc = T[(crc ^ view.getUint8(at)) & 0xff]! ^ (crc >>> 8);
   return crc;
 }
 

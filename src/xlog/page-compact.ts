@@ -25,7 +25,6 @@ import {
   getItemId,
   ITEM_ID_SIZE,
   itemIdIsUsed,
-  itemIdSetUnused,
   LP_UNUSED,
   pageClearHasFreeLinePointers,
   pageGetMaxOffsetNumber,
@@ -34,41 +33,46 @@ import {
 } from './page-items.ts';
 
 /** More line pointers than a page can hold. */
-const COMPACT_MAX = BLCKSZ / ITEM_ID_SIZE;
-const compactIndex = new Uint16Array(COMPACT_MAX);
-const compactOffset = new Uint16Array(COMPACT_MAX);
-const compactLength = new Uint16Array(COMPACT_MAX);
-const newItemIds = new Uint32Array(COMPACT_MAX);
+const newItemIds = new Int32Array(BLCKSZ / ITEM_ID_SIZE);
 const scratch = new Uint8Array(BLCKSZ);
 
 /**
- * compactify_tuples: lay the `count` listed tuples against pd_special in the list's order. Presorted tuples lie in
- * descending order already and only move up; others are copied aside first. Neighbours move in one piece.
+ * compactify_tuples: lay the `count` tuples against pd_special, in the order of their line pointers. Presorted
+ * tuples lie in descending order already and only move up; others are copied aside first. Neighbours move in one
+ * piece. The line pointers are read where they stand: those without storage are passed over.
  */
 function compactifyTuples(p: Page, count: number, presorted: boolean): void {
   const { bytes, view } = p;
+  const end = pdLower(p);
   let upper = pdSpecial(p);
-  let i = 0;
+  let at = PAGE_HEADER_SIZE;
   // Tuples already in their place are skipped; where few are left Postgres does not look for them.
   if (presorted || count >= pageGetMaxOffsetNumber(p) >>> 2) {
-    while (i < count && upper === compactOffset[i]! + compactLength[i]!) upper -= compactLength[i++]!;
+    for (; at < end; at += ITEM_ID_SIZE) {
+      const itemId = view.getInt32(at, true);
+      const length = ((itemId >>> 17) + 7) & ~7;
+      if (length === 0) continue;
+      if (upper !== (itemId & 0x7fff) + length) break;
+      upper -= length;
+    }
   }
   if (!presorted) copyBytes(scratch, pdUpper(p), bytes, pdUpper(p), upper - pdUpper(p));
   const from = presorted ? bytes : scratch;
 
   let tail = 0;
   let head = 0;
-  for (; i < count; i++) {
-    const offset = compactOffset[i]!;
-    const length = compactLength[i]!;
+  for (; at < end; at += ITEM_ID_SIZE) {
+    const itemId = view.getInt32(at, true);
+    const length = ((itemId >>> 17) + 7) & ~7;
+    if (length === 0) continue;
+    const offset = itemId & 0x7fff;
     if (head !== offset + length) {
       if (tail > head) moveBytes(bytes, upper, from, head, tail - head);
       tail = offset + length;
     }
     upper -= length;
     head = offset;
-    const at = PAGE_HEADER_SIZE + ITEM_ID_SIZE * compactIndex[i]!;
-    view.setUint32(at, ((view.getUint32(at, true) & ~0x7fff) | upper) >>> 0, true);
+    view.setInt32(at, (itemId & ~0x7fff) | upper, true);
   }
   if (tail > head) moveBytes(bytes, upper, from, head, tail - head);
   setPdUpper(p, upper);
@@ -89,42 +93,42 @@ function corruptedLengths(total: number, space: number): RangeError {
  */
 export function pageRepairFragmentation(p: Page, truncate: boolean): void {
   checkPageAligned(p);
+  const { view } = p;
   const upper = pdUpper(p);
   const special = pdSpecial(p);
   const lower = pdLower(p);
   const lineCount = pageGetMaxOffsetNumber(p);
+  const end = PAGE_HEADER_SIZE + ITEM_ID_SIZE * lineCount;
   let stored = 0;
   let unused = 0;
   let total = 0;
-  let lastUsed = 0;
+  let usedEnd = PAGE_HEADER_SIZE;
   let lastOffset = special;
   let presorted = true;
-  for (let offnum = FIRST_OFFSET_NUMBER; offnum <= lineCount; offnum++) {
-    const itemId = getItemId(p, offnum);
+  for (let at = PAGE_HEADER_SIZE; at < end; at += ITEM_ID_SIZE) {
+    const itemId = view.getInt32(at, true);
     if (((itemId >>> 15) & 3) === LP_UNUSED) {
-      itemIdSetUnused(p, offnum);
+      if (itemId !== 0) view.setInt32(at, 0, true);
       unused++;
       continue;
     }
-    lastUsed = offnum;
-    if (itemId >>> 17 === 0) continue;
+    usedEnd = at + ITEM_ID_SIZE;
+    const aligned = ((itemId >>> 17) + 7) & ~7;
+    if (aligned === 0) continue;
     const offset = itemId & 0x7fff;
     if (lastOffset > offset) lastOffset = offset;
     else presorted = false;
     if (offset < upper || offset >= special) throw new RangeError(`corrupted line pointer: ${offset}`);
-    compactIndex[stored] = offnum - 1;
-    compactOffset[stored] = offset;
-    const aligned = ((itemId >>> 17) + 7) & ~7;
-    compactLength[stored++] = aligned;
+    stored++;
     total += aligned;
   }
   if (total > special - lower) throw corruptedLengths(total, special - lower);
   if (stored === 0) setPdUpper(p, special);
   else compactifyTuples(p, stored, presorted);
 
-  if (truncate && lastUsed !== lineCount) {
-    unused -= lineCount - lastUsed;
-    setPdLower(p, lower - ITEM_ID_SIZE * (lineCount - lastUsed));
+  if (truncate && usedEnd !== end) {
+    unused -= (end - usedEnd) / ITEM_ID_SIZE;
+    setPdLower(p, lower - (end - usedEnd));
   }
   if (unused > 0) pageSetHasFreeLinePointers(p);
   else pageClearHasFreeLinePointers(p);
@@ -172,14 +176,11 @@ export function pageIndexMultiDelete(p: Page, view: DataView, offset: number, co
     else presorted = false;
     const aligned = ((itemId >>> 17) + 7) & ~7;
     total += aligned;
-    compactIndex[kept] = kept;
-    compactOffset[kept] = itemOffset;
-    compactLength[kept] = aligned;
     newItemIds[kept++] = itemId;
   }
   if (next !== count) throw new RangeError('incorrect index offsets supplied');
   if (total > special - lower) throw corruptedLengths(total, special - lower);
-  for (let i = 0; i < kept; i++) p.view.setUint32(PAGE_HEADER_SIZE + ITEM_ID_SIZE * i, newItemIds[i]!, true);
+  for (let i = 0; i < kept; i++) p.view.setInt32(PAGE_HEADER_SIZE + ITEM_ID_SIZE * i, newItemIds[i]!, true);
   setPdLower(p, PAGE_HEADER_SIZE + ITEM_ID_SIZE * kept);
   if (kept > 0) compactifyTuples(p, kept, presorted);
   else setPdUpper(p, special);

@@ -16,50 +16,47 @@ import type { Dialect } from './dialect.ts';
 import { restoreImage } from './image.ts';
 import { type Page, pageIsNew, pageLsn, setPageLsn } from './page.ts';
 import { type BlockRef, badRecord, type WalRecord } from './record.ts';
-import { findOp, redoFault, redoOf, UNCHANGED } from './rmgr.ts';
+import { findOp, type Op, redoFault, redoOf, UNCHANGED } from './rmgr.ts';
 
 export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing' | 'unchanged';
 
 export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
+  const rmgr = dialect.rmgrs[record.rmid];
+  return redoBlockOf(rmgr && findOp(rmgr, record.info), page, record, block);
+}
+
+/** The same for who has looked up the record's operation, and found it or not. */
+export function redoBlockOf(op: Op | undefined, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
   if (block.hasImage && block.applyImage) {
     restoreImage(page.bytes, record, block);
-    const rmgr = dialect.rmgrs[record.rmid];
-    const after = rmgr && findOp(rmgr, record.info)?.afterImage?.[block.id];
-    if (after !== undefined) after(page, record, block);
+    op?.afterImage?.[block.id]?.(page, record, block);
     if (!pageIsNew(page)) setPageLsn(page, record.endLsn);
     return 'restored';
   }
   if (block.willInit) {
     page.bytes.fill(0);
   } else {
-    if (pageIsNew(page) && !mayBeNew(dialect, record, block)) return 'missing';
+    if (pageIsNew(page) && !mayBeNew(op, block)) return 'missing';
     if (pageLsn(page) >= record.endLsn) return 'skipped';
   }
-  if (editBlock(dialect, page, record, block) === UNCHANGED) return 'unchanged';
+  if (editBlock(op, page, record, block) === UNCHANGED) return 'unchanged';
   setPageLsn(page, record.endLsn);
   return 'applied';
 }
 
 /** A page that the record may begin although it is not marked will-init; see Op.mayBeNew. */
-export function mayBeNew(dialect: Dialect, record: WalRecord, block: BlockRef): boolean {
-  const rmgr = dialect.rmgrs[record.rmid];
-  const op = rmgr && findOp(rmgr, record.info);
+export function mayBeNew(op: Op | undefined, block: BlockRef): boolean {
   return op?.mayBeNew?.includes(block.id) ?? false;
 }
 
-function editBlock(dialect: Dialect, page: Page, record: WalRecord, block: BlockRef): unknown {
-  const rmgr = dialect.rmgrs[record.rmid];
-  if (rmgr === undefined) throw badRecord(record, `unknown resource manager ${record.rmid}`);
-  const op = findOp(rmgr, record.info);
-  if (op === undefined)
-    throw badRecord(record, `${rmgr.name} has no operation 0x${record.info.toString(16)}`);
+function editBlock(op: Op | undefined, page: Page, record: WalRecord, block: BlockRef): unknown {
+  if (op === undefined) {
+    const info = record.info.toString(16);
+    throw badRecord(record, `resource manager ${record.rmid} has no operation 0x${info}`);
+  }
   const edit = redoOf(op, block.id);
   if (edit === undefined) {
-    throw redoFault(
-      record,
-      block,
-      op.unsupported ?? `${rmgr.name} ${op.name} has no redo for block ${block.id}`,
-    );
+    throw redoFault(record, block, op.unsupported ?? `${op.name} has no redo for block ${block.id}`);
   }
   try {
     return edit(page, record, block);

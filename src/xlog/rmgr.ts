@@ -127,7 +127,7 @@ export function registry(
   const table: (Rmgr | undefined)[] = new Array(256).fill(undefined);
   for (const rmgr of rmgrs) {
     if (table[rmgr.id] !== undefined) throw new Violation(`two resource managers with id ${rmgr.id}`);
-    table[rmgr.id] = rmgr;
+    table[rmgr.id] = uniform(rmgr);
     for (const [code, op] of Object.entries(rmgr.ops)) {
       if ((Number(code) & ~rmgr.opMask) !== 0)
         throw new Violation(`${rmgr.name} ${op.name}: opcode ${code} is masked`);
@@ -149,6 +149,35 @@ export function registry(
   }
   return table;
 }
+
+/**
+ * The same manager, its operations all of one shape: fields that are not there are there as undefined. Replay asks
+ * for them for every block, and the engine finds a field of one shape in one step.
+ */
+function uniform(rmgr: Rmgr): Rmgr {
+  const known = uniformOf.get(rmgr);
+  if (known !== undefined) return known;
+  const { id, name, opMask, initFlag, ops, mask } = rmgr;
+  const uniformOp = (op: Op): Op =>
+    ({
+      name: op.name,
+      redo: op.redo,
+      redoEvery: op.redoEvery,
+      afterImage: op.afterImage,
+      mayBeNew: op.mayBeNew,
+      imagesOnly: op.imagesOnly,
+      effects: op.effects,
+      describe: op.describe,
+      unsupported: op.unsupported,
+    }) satisfies Record<keyof Op, unknown> as Op;
+  const uniformOps = Object.fromEntries(Object.entries(ops).map(([code, op]) => [code, uniformOp(op)]));
+  const made = { id, name, opMask, initFlag, ops: uniformOps, mask } as Rmgr;
+  uniformOf.set(rmgr, made);
+  return made;
+}
+
+/** Majors share managers: what is one stays one. */
+const uniformOf = new WeakMap<Rmgr, Rmgr>();
 
 /** One manager with some operations replaced: how a major differs from the one before it. */
 export function replaceOps(rmgr: Rmgr, ops: Readonly<Record<number, Op>>): Rmgr {

@@ -1,7 +1,7 @@
 // A database cluster in memory: relations, SLRUs, relation maps and two-phase files, by the names they have in a
 // data directory. Loaded from files, changed by replay (apply.ts), compared with files again (compare.ts).
 //
-// Relations are found by three numeric maps (tablespace, database, file and fork), with the last one kept at
+// Relations are found by three numeric maps (tablespace, database, file and fork), with those found last kept at
 // hand: replay asks for the same few over and over, and a string key per block would cost more than the redo.
 
 import {
@@ -17,11 +17,14 @@ import { BLCKSZ, newPage, type Page, pageOver } from '../page.ts';
 import { RelationFile } from './relation-file.ts';
 
 const FORK_OF_SUFFIX: Readonly<Record<string, number>> = { '': 0, _fsm: 1, _vm: 2, _init: 3 };
+/** A power of two. */
+const RECENT_SIZE = 64;
 const RELATION_FILE = /^(\d+)(_fsm|_vm|_init)?(?:\.(\d+))?$/;
 
 export class Cluster {
   private readonly spaces = new Map<number, Map<number, Map<number, RelationFile>>>();
-  private lastFound: RelationFile | undefined;
+  /** Found lately, by the low bits of file and fork. */
+  private readonly recent: (RelationFile | undefined)[] = new Array(RECENT_SIZE).fill(undefined);
   /** SLRU pages by page number. */
   readonly slrus: readonly Map<number, Page>[] = SLRU_DIRECTORY.map(() => new Map<number, Page>());
   /** pg_filenode.map by directory: `global`, `base/5`. */
@@ -34,7 +37,8 @@ export class Cluster {
   version: string | undefined;
 
   find(spcOid: number, dbOid: number, relNumber: number, forkNum: number): RelationFile | undefined {
-    const last = this.lastFound;
+    const slot = ((relNumber << 2) | forkNum) & (RECENT_SIZE - 1);
+    const last = this.recent[slot];
     if (last !== undefined) {
       const tag = last.tag;
       if (
@@ -50,7 +54,7 @@ export class Cluster {
       .get(spcOid)
       ?.get(dbOid)
       ?.get(relNumber * 4 + forkNum);
-    if (found !== undefined) this.lastFound = found;
+    if (found !== undefined) this.recent[slot] = found;
     return found;
   }
 
@@ -81,13 +85,13 @@ export class Cluster {
   drop(rel: RelFileLocator): void {
     const relations = this.spaces.get(rel.spcOid)?.get(rel.dbOid);
     for (let fork = 0; fork < 4; fork++) relations?.delete(rel.relNumber * 4 + fork);
-    this.lastFound = undefined;
+    this.recent.fill(undefined);
   }
 
   dropDatabase(spcOid: number, dbOid: number): void {
     this.spaces.get(spcOid)?.delete(dbOid);
     this.relmaps.delete(databaseDirectory(spcOid, dbOid));
-    this.lastFound = undefined;
+    this.recent.fill(undefined);
   }
 
   copyDatabase(from: { spcOid: number; dbOid: number }, to: { spcOid: number; dbOid: number }): void {

@@ -14,11 +14,11 @@ import type { Dialect } from '../dialect.ts';
 import { restoreImage } from '../image.ts';
 import { BLCKSZ, newPage, pageLsn } from '../page.ts';
 import type { BlockRef, WalRecord } from '../record.ts';
-import { mayBeNew, redoBlock } from '../redo.ts';
-import { emitEffects, findOp, maskPage, type Op, opName } from '../rmgr.ts';
+import { mayBeNew, redoBlockOf } from '../redo.ts';
+import { emitEffects, findOp, maskPage, type Op, opName, type PageMask } from '../rmgr.ts';
 import { EffectsOnCluster } from './apply.ts';
 import type { Cluster } from './cluster.ts';
-import { Tally } from './tally.ts';
+import { OP_KEYS, type OpTally, opKey, Tally } from './tally.ts';
 
 /** A page that came out other than Postgres made it. */
 export interface Mismatch {
@@ -33,6 +33,13 @@ export interface Mismatch {
   readonly error?: string;
 }
 
+/** What replay needs to know of an operation, looked up once. */
+interface Entry {
+  readonly op: Op | undefined;
+  readonly mask: PageMask | undefined;
+  readonly row: OpTally;
+}
+
 const MISMATCHES_KEPT_MAX = 100;
 
 export class Replayer {
@@ -41,6 +48,8 @@ export class Replayer {
   private readonly dialect: Dialect;
   private readonly cluster: Cluster;
   private readonly effects: EffectsOnCluster;
+  /** By manager and operation, as the tally's rows. */
+  private readonly entries: (Entry | undefined)[] = new Array(OP_KEYS).fill(undefined);
   private readonly ours = newPage();
   private readonly theirs = newPage();
 
@@ -52,12 +61,10 @@ export class Replayer {
   }
 
   replay(record: WalRecord): void {
-    const tally = this.tally;
-    const row = tally.row(record);
-    tally.records++;
+    const entry = this.entryOf(record);
+    const { op, row } = entry;
+    this.tally.records++;
     row.records++;
-    const rmgr = this.dialect.rmgrs[record.rmid];
-    const op = rmgr && findOp(rmgr, record.info);
     if (op === undefined) {
       this.refuse(record, undefined, `no row for rmgr ${record.rmid} info 0x${record.info.toString(16)}`);
       return;
@@ -66,11 +73,24 @@ export class Replayer {
     for (let id = 0; id <= record.maxBlockId; id++) {
       const block = record.blocks[id]!;
       if (!block.inUse) continue;
-      if (op.imagesOnly !== true || block.hasImage) this.redo(record, block);
+      if (op.imagesOnly !== true || block.hasImage) this.redo(entry, record, block);
       if (block.hasImage && !block.applyImage) images = true;
     }
-    this.carryOut(op, record);
-    if (images) this.verify(record);
+    if (op.effects !== undefined) this.carryOut(op, record);
+    if (images) this.verify(entry, record);
+  }
+
+  private entryOf(record: WalRecord): Entry {
+    const key = opKey(record);
+    return this.entries[key] ?? this.newEntry(key, record);
+  }
+
+  private newEntry(key: number, record: WalRecord): Entry {
+    const rmgr = this.dialect.rmgrs[record.rmid];
+    const op = rmgr && findOp(rmgr, record.info);
+    const entry = { op, mask: rmgr?.mask, row: this.tally.row(record) };
+    this.entries[key] = entry;
+    return entry;
   }
 
   /** What the record does beyond its pages; an operation that has no place here (CREATE TABLESPACE) is refused. */
@@ -88,22 +108,20 @@ export class Replayer {
     return this.effects.invalidPages.remaining();
   }
 
-  private redo(record: WalRecord, block: BlockRef): void {
+  private redo({ op, row }: Entry, record: WalRecord, block: BlockRef): void {
     const { spcOid, dbOid, relNumber, forkNum, blkno } = block;
-    const creates =
-      block.willInit || (block.hasImage && block.applyImage) || mayBeNew(this.dialect, record, block);
+    const creates = block.willInit || (block.hasImage && block.applyImage) || mayBeNew(op, block);
     const file = creates
       ? this.cluster.findOrCreate(spcOid, dbOid, relNumber, forkNum)
       : this.cluster.find(spcOid, dbOid, relNumber, forkNum);
     const page = creates ? file!.extendTo(blkno) : file?.page(blkno);
-    const row = this.tally.row(record);
     if (page === undefined) {
       this.effects.invalidPages.add(relKey(spcOid, dbOid, relNumber, forkNum), blkno, record);
       this.tally.countBlock(row, 'missing');
       return;
     }
     try {
-      const outcome = redoBlock(this.dialect, page, record, block);
+      const outcome = redoBlockOf(op, page, record, block);
       if (outcome === 'missing') {
         this.effects.invalidPages.add(relKey(spcOid, dbOid, relNumber, forkNum), blkno, record);
       }
@@ -120,9 +138,7 @@ export class Replayer {
     this.keep(record, block, new Uint8Array(0), new Uint8Array(0), error);
   }
 
-  private verify(record: WalRecord): void {
-    const row = this.tally.row(record);
-    const mask = this.dialect.rmgrs[record.rmid]!.mask;
+  private verify({ row, mask }: Entry, record: WalRecord): void {
     for (let id = 0; id <= record.maxBlockId; id++) {
       const block = record.blocks[id]!;
       if (!block.inUse || !block.hasImage || block.applyImage) continue;

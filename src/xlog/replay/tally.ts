@@ -20,10 +20,13 @@ export interface OpTally {
   unsupported: number;
 }
 
+/** A number for every manager and operation, small enough for an array without gaps. */
+export const opKey = (record: WalRecord): number => record.rmid * 16 + (record.info >>> 4);
+export const OP_KEYS = 256 * 16;
+
 export class Tally {
   private readonly dialect: Dialect;
-  /** By rmid * 256 + info's operation bits. */
-  private readonly rows: (OpTally | undefined)[] = [];
+  private readonly rows: (OpTally | undefined)[] = new Array(OP_KEYS).fill(undefined);
   records = 0;
   blocks = 0;
   verified = 0;
@@ -35,7 +38,7 @@ export class Tally {
   }
 
   row(record: WalRecord): OpTally {
-    const key = record.rmid * 256 + (record.info & 0xf0);
+    const key = opKey(record);
     return this.rows[key] ?? this.newRow(key, record);
   }
 
