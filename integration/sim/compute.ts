@@ -3,7 +3,8 @@
 
 import type { Lsn } from '../../src/base/lsn.ts';
 import { ModelWal } from './model-wal.ts';
-import { type ComputeState, Proposer, type ProposerOptions } from './proposer.ts';
+import { Proposer } from './proposer.ts';
+import type { ComputeState, ProposerOptions } from './proposer-options.ts';
 
 export interface ComputeOptions extends Omit<ProposerOptions, 'compute' | 'onRestart' | 'onSynced'> {
   readonly restartMs: number;

@@ -18,7 +18,7 @@ import type {
 import type { Audit } from '../../src/safekeeper/audit.ts';
 import type { ControlState } from '../../src/safekeeper/control-state.ts';
 import { OPERATOR_RULES } from './operator.ts';
-import { PROPOSER_RULES } from './proposer.ts';
+import { PROPOSER_RULES } from './proposer-options.ts';
 import { REAL_WORLD, type WorldRules } from './world.ts';
 
 const NO_AUDIT: Audit = { step() {}, told() {} };

@@ -2,8 +2,9 @@
 // which mood to look, and within how many seeds it must be found; what it was and after how many is printed.
 
 import { describe, expect, test } from 'vitest';
+import type { Mood } from './luck.ts';
 import { MUTANTS } from './mutants.ts';
-import { type Mood, runSeed } from './world.ts';
+import { runSeed } from './world.ts';
 
 interface Control {
   readonly mood?: Mood;

@@ -7,6 +7,7 @@ import type { Blobs, Clock, Disk, Initdb, Log } from '../../src/base/ports.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from '../../src/pageserver/engine-settings.ts';
 import type { NodeDeps } from '../../src/pageserver/node.ts';
 import { DeletionQueue } from '../../src/pageserver/remote/deletion-queue.ts';
+import { LastingPuts } from '../../src/pageserver/remote/lasting-puts.ts';
 import { newCacheCounters } from '../../src/pageserver/remote/layer-cache.ts';
 import { newUploadCounters } from '../../src/pageserver/remote/uploader.ts';
 import { Validator } from '../../src/pageserver/remote/validator.ts';
@@ -68,7 +69,7 @@ let nodes = 0;
 
 export function pageserverNode(world: NodeWorld, options: NodeOptions): Tenants {
   const { blobs, clock, seed } = world;
-  const { keys, disk, controlPlane = standAlone, log = silentLog } = options;
+  const { keys, disk, controlPlane = standAlone, log = silentLog, ripeMs = 0 } = options;
   const random = new SimRandom(seed).split(`node ${nodes++}`);
   const engine = simEngine({
     clock,
@@ -86,8 +87,8 @@ export function pageserverNode(world: NodeWorld, options: NodeOptions): Tenants 
       random,
       log,
       validator,
-      deletions: new DeletionQueue({ blobs, validator, clock, random, log, ripeMs: options.ripeMs ?? 0 }),
-      settleMs: options.ripeMs ?? 0,
+      deletions: new DeletionQueue({ blobs, validator, clock, random, log, ripeMs }),
+      lasting: new LastingPuts({ blobs, clock, settleMs: ripeMs, namesAreOld: false }),
       downloads: new Semaphore(8),
       uploadBytes: new Semaphore(64 * 1024 * 1024),
       uploads: newUploadCounters(),

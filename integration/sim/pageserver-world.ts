@@ -156,6 +156,46 @@ export class World {
     return { counts: this.counts };
   }
 
+  /**
+   * A history of `steps`, and then one piece of work in which the machine stops at the given change of the disk.
+   * Answers whether it came to that; everything is read afterwards.
+   */
+  async stopWithin(what: 'flush' | 'compact' | 'images' | 'gc' | 'branch', change: number): Promise<boolean> {
+    await this.create(undefined, 0x1000);
+    for (let step = 0; step < this.options.steps; step++) await this.step();
+    const [target] = this.running;
+    const { model, timeline } = target!;
+    await this.ingest(target!);
+    if (what !== 'flush') await timeline.freezeAndFlush();
+    const work = {
+      flush: () => timeline.freezeAndFlush(),
+      compact: () => timeline.compact({ forceLevel0: true }),
+      images: () => timeline.compact({ forceImages: true }),
+      gc: async () => {
+        this.cutoffs.set(model.name, { cutoff: model.lastRecordLsn, retained: [] });
+        const branches = this.models.filter(m => m.parent === model).map(m => m.branchLsn);
+        await timeline.gc(model.lastRecordLsn, branches);
+      },
+      branch: () => this.create(target, model.lastRecordLsn),
+    }[what];
+    if (what === 'images') await timeline.compact({ forceLevel0: true });
+    if (what === 'gc') await timeline.compact({ forceLevel0: true, forceImages: true });
+    await Promise.all(this.running.map(running => running.saved()));
+    this.disk.crashAt(change);
+    const before = this.counts[`crash in ${what}`] ?? 0;
+    try {
+      await work();
+      await Promise.all(this.running.map(running => running.saved()));
+      this.disk.crashAt(Infinity);
+    } catch (error) {
+      if (!isStopped(error)) throw error;
+      await this.restart(`crash in ${what}`);
+    }
+    for (const running of this.running) checkState(running.timeline.state, running.timeline.ancestorLsn);
+    await this.readEverything();
+    return (this.counts[`crash in ${what}`] ?? 0) > before;
+  }
+
   private count(what: string, by = 1): void {
     this.counts[what] = (this.counts[what] ?? 0) + by;
   }

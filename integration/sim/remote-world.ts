@@ -10,13 +10,14 @@ import { utf8 } from '../../src/base/bytes.ts';
 import { Fault } from '../../src/base/fault.ts';
 import { Semaphore } from '../../src/base/flow.ts';
 import { tenantId, timelineId, UNSHARDED } from '../../src/base/ids.ts';
-import type { Blobs, Log } from '../../src/base/ports.ts';
+import type { Blobs, Log, PutOptions } from '../../src/base/ports.ts';
 import { ALL_KEYS } from '../../src/pageserver/key.ts';
 import type { LayerDesc } from '../../src/pageserver/layers/layer.ts';
 import { describeLayer } from '../../src/pageserver/layers/layer-name.ts';
 import { DeletionQueue } from '../../src/pageserver/remote/deletion-queue.ts';
 import { findIndex } from '../../src/pageserver/remote/find.ts';
 import { newIndex } from '../../src/pageserver/remote/index-part.ts';
+import { LastingPuts } from '../../src/pageserver/remote/lasting-puts.ts';
 import { newCacheCounters } from '../../src/pageserver/remote/layer-cache.ts';
 import { timelineDirectory } from '../../src/pageserver/remote/paths.ts';
 import { type RemoteDeps, RemoteTimeline } from '../../src/pageserver/remote/remote-timeline.ts';
@@ -59,7 +60,7 @@ export class LateBlobs implements Blobs {
     this.random = random;
   }
 
-  async put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void> {
+  async put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<void> {
     if (this.random.below(1000) >= this.late) return this.blobs.put(key, bytes, options);
     const copy = bytes.slice();
     const modifiedMs = this.clock.now();
@@ -115,7 +116,7 @@ export class MortalBlobs implements Blobs {
     throw new SimStopped('the process died in this call');
   }
 
-  put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void> {
+  put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<void> {
     return this.call(() => this.blobs.put(key, bytes, options));
   }
   get(key: string, range?: { offset: number; length: number }): Promise<Uint8Array> {
@@ -224,7 +225,7 @@ export class RemoteMachine {
       clock,
       random,
       log: silent,
-      settleMs: 6000,
+      lasting: new LastingPuts({ blobs, clock, settleMs: 6000, namesAreOld: false }),
       downloads: new Semaphore(4),
       uploadBytes: new Semaphore(1024 * 1024),
       validator,

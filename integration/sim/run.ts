@@ -10,7 +10,8 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { type Mood, REAL_WORLD, type RunResult, runSeed, World } from './world.ts';
+import type { Mood } from './luck.ts';
+import { REAL_WORLD, type RunResult, runSeed, World } from './world.ts';
 
 interface Share {
   readonly from: number;
