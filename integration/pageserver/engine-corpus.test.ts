@@ -27,7 +27,7 @@ import { SimRandom } from '../sim/random.ts';
 import { compareMoment, type Moment, moment } from './cluster-history.ts';
 import { loadBase, readLog } from './corpus-log.ts';
 
-const MOMENTS = 4;
+const MOMENTS = 3;
 const SEED = Number(process.env['SEED'] ?? 1);
 const MiB = 1024 * 1024;
 
@@ -140,12 +140,12 @@ test.each(found.map(c => [c.name, c] as const))(
 
     await timeline.freezeAndFlush();
     await timeline.compact({ forceLevel0: true });
-    await compare(timeline, 'merged');
+    await compare(timeline, 'merged', [moments[0]!]);
     expect(timeline.upkeep.totals.hotPages).toBeGreaterThan(100);
     const { denseLayers } = await timeline.compact({ forceImages: true });
     expect(denseLayers).toBeGreaterThan(0);
     await compare(timeline, 'imaged');
-    await compare(home.branch(timeline, moments[1]!.lsn), 'on a branch', [moments[0]!, moments[1]!]);
+    await compare(home.branch(timeline, moments[1]!.lsn), 'on a branch', [moments[1]!]);
 
     const { layers, diskConsistentLsn, diskConsistentPrev } = timeline.state;
     expect(diskConsistentLsn).toBe(last.lsn);
@@ -155,10 +155,10 @@ test.each(found.map(c => [c.name, c] as const))(
       diskConsistentLsn,
       diskConsistentPrev,
     );
-    await compare(timeline, 'restarted');
+    await compare(timeline, 'restarted', [moments[0]!]);
 
     // One moment is leased, the others before the end are given up: garbage goes, the lease stays.
-    const lease = moments[2]!;
+    const lease = moments[1]!;
     const before = timeline.state.layers.size;
     const { removed } = await timeline.gc(last.lsn, [lease.lsn]);
     await compare(timeline, 'collected', [lease, last]);

@@ -79,7 +79,7 @@ async function runSuite(storage: Storage, compute: Compute, kind: Kind): Promise
   const out = join(storage.dir, `${kind}-${major}-out`);
   mkdirSync(out);
   if (process.getuid?.() === 0) chownSync(out, 65534, 65534);
-  const bin = join(neonBin(major, '..'));
+  const bin = neonBin(major, '.');
   const lib = execFileSync(neonBin(major, 'pg_config'), ['--pkglibdir'], { encoding: 'utf8' }).trim();
   const program = kind === 'regress' ? 'regress/pg_regress' : 'isolation/pg_isolation_regress';
   const child = spawn(

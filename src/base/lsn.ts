@@ -34,7 +34,8 @@ export function lsnFromHalves(high: number, low: number): Lsn {
 }
 
 export const lsnHigh = (l: number): number => (l === Infinity ? 0xffffffff : Math.floor(l / HIGH));
-export const lsnLow = (l: number): number => (l === Infinity ? 0xffffffff : l % HIGH);
+/** `>>>` takes the low 32 bits of any exact number; `%` of one past 2^31 would be a call of its own. */
+export const lsnLow = (l: number): number => (l === Infinity ? 0xffffffff : l >>> 0);
 
 const hex = (n: number): string => n.toString(16).toUpperCase();
 
@@ -58,7 +59,7 @@ export function parseLsn(text: string): Lsn {
 }
 
 /** Records start at multiples of eight. */
-export const alignLsn = (l: number): Lsn => (l % 8 === 0 ? l : l + (8 - (l % 8))) as Lsn;
+export const alignLsn = (l: number): Lsn => (l + (-l & 7)) as Lsn;
 
 export function readLsnLE(view: DataView, offset: number): Lsn {
   return lsnFromHalves(view.getUint32(offset + 4, true), view.getUint32(offset, true));

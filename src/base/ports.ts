@@ -80,9 +80,15 @@ export interface BlobHead {
   readonly modifiedMs: number;
 }
 
+export interface PutOptions {
+  readonly onlyIfAbsent?: boolean;
+  /** One try and no more: the caller wants to know of a put that was not answered. */
+  readonly once?: boolean;
+}
+
 /** An object store. Errors: `blob-missing`, `blob-exists`, `blob-unavailable`. */
 export interface Blobs {
-  put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void>;
+  put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<void>;
   get(key: string, range?: { offset: number; length: number }): Promise<Uint8Array>;
   head(key: string): Promise<BlobHead | undefined>;
   /** Every key under a prefix, in order, by pages. */

@@ -3,7 +3,7 @@
 
 import { isFault } from '../base/fault.ts';
 import type { Counter, Histogram, Metrics } from '../base/metrics.ts';
-import type { BlobHead, Blobs, Clock } from '../base/ports.ts';
+import type { BlobHead, Blobs, Clock, PutOptions } from '../base/ports.ts';
 
 export class MeteredBlobs implements Blobs {
   private readonly blobs: Blobs;
@@ -39,7 +39,7 @@ export class MeteredBlobs implements Blobs {
     }
   }
 
-  async put(key: string, bytes: Uint8Array, options?: { onlyIfAbsent?: boolean }): Promise<void> {
+  async put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<void> {
     await this.measured('put', () => this.blobs.put(key, bytes, options));
     this.bytes.with('out').inc(bytes.length);
   }

@@ -7,7 +7,7 @@
 
 import { equalBytes } from '../base/bytes.ts';
 import { isFault } from '../base/fault.ts';
-import type { BlobHead, Blobs, Clock, Random } from '../base/ports.ts';
+import type { BlobHead, Blobs, Clock, PutOptions, Random } from '../base/ports.ts';
 
 export interface RetryOptions {
   readonly clock: Clock;
@@ -52,7 +52,8 @@ class RetryingBlobs implements Blobs {
     return wait / 2 + random.below(Math.floor(wait / 2) + 1);
   }
 
-  put(key: string, bytes: Uint8Array, options: { onlyIfAbsent?: boolean } = {}): Promise<void> {
+  put(key: string, bytes: Uint8Array, options: PutOptions = {}): Promise<void> {
+    if (options.once) return this.blobs.put(key, bytes, options);
     return this.again('put', async tries => {
       try {
         await this.blobs.put(key, bytes, options);

@@ -5,8 +5,9 @@
 //   branch                        +-----[ own layers ]-----
 //
 // Layers that end at or before the branch point are copied as they are: sealed bytes under a new header, no page is
-// opened. A delta layer that reaches past it is written anew without what came later. Then one index says it all: these
-// layers, no ancestor, and which one it was.
+// opened. A delta layer that reaches past it is written anew without what came later, and one of level 0 as one of
+// level 1: level 0 is newer than all else, and the branch has a level 1 of its own already. Then one index says it all:
+// these layers, no ancestor, and which one it was.
 //
 //   v1 (no_ancestor_and_reparent)     one ancestor only; its other children that branch off at or before the same
 //                                     point become children of this one
@@ -96,11 +97,7 @@ async function detach(
   await timeline.remote.waitFor(timeline.writeIndex({ gcBlocking: [...blocking, 'DetachAncestor'] }), signal);
   const added = await copyHistory(timeline);
   timeline.remote.layersMoved(added, []);
-  const gcCutoffLsn = Math.max(
-    timeline.timeline.gcCutoffLsn,
-    Math.min(lsn, timeline.ancestor!.timeline.gcCutoffLsn),
-  );
-  timeline.timeline.change({ gcCutoffLsn });
+  timeline.timeline.change({ gcCutoffLsn: cutoffOf(timeline) });
   const sequence = timeline.writeIndex({
     ancestor: undefined,
     gcBlocking: blocking,
@@ -109,6 +106,12 @@ async function detach(
   });
   await timeline.remote.waitFor(sequence, signal);
   return behavior === 'v1' ? reparent(tenant, timeline, ancestorId, lsn) : [];
+}
+
+/** What its ancestors forgot is not in what is copied. */
+function cutoffOf({ timeline, ancestor, index }: TenantTimeline, bound = Infinity): number {
+  const own = Math.min(bound, timeline.gcCutoffLsn);
+  return ancestor ? Math.max(own, cutoffOf(ancestor, Math.min(bound, index.ancestor!.lsn))) : own;
 }
 
 /** Branches of the ancestor that begin in the history which is now this one's. */
@@ -173,7 +176,7 @@ async function copyLayer(
   desc: LayerDesc,
   bound: number,
 ): Promise<readonly AddedLayer[]> {
-  if (desc.lsnEnd - 1 > bound) return cutLayer(timeline, from, desc, bound);
+  if (desc.isL0 || desc.lsnEnd - 1 > bound) return cutLayer(timeline, from, desc, bound);
   const { name, bytes, generation } = desc;
   await from.remote.cache.download(name);
   const sealed = await from.vault.copyOut(name);
@@ -188,7 +191,7 @@ async function copyLayer(
   return [{ name, bytes, generation }];
 }
 
-/** A delta layer again, without what came after `bound`. */
+/** A delta layer again, of level 1, without what came after `bound`. */
 async function cutLayer(
   timeline: TenantTimeline,
   from: TenantTimeline,
@@ -200,14 +203,18 @@ async function cutLayer(
   if (!layer) throw new Fault('layer-removed', `layer ${desc.name} went while it was copied`);
   const output = new LayerOutput(engine, timeline);
   try {
-    await output.begin({ ...desc, lsnEnd: bound + 1, generation: timeline.generation });
     await withOpen(engine.openLayers, [layer], async ([file]) => {
-      for (const { range } of cutRange([file!], desc.keys, PART_BYTES)) {
+      const { index } = file!;
+      if (index.count === 0) return;
+      const keys: KeyRange = { start: { rel: index.rel[0]!, blk: index.blk[0]! }, end: desc.keys.end };
+      const lsnEnd = Math.min(desc.lsnEnd, bound + 1);
+      await output.begin({ ...desc, keys, lsnEnd, generation: timeline.generation });
+      for (const { range } of cutRange([file!], keys, PART_BYTES)) {
         await output.add(await cutPart(file!, range, bound));
         await engine.clock.sleep(0);
       }
+      await output.end();
     });
-    await output.end();
     return output.finish();
   } catch (error) {
     await output.abandon();

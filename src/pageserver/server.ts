@@ -26,6 +26,7 @@ import { listenPages } from './page-port.ts';
 import type { PageServiceDeps } from './page-service.ts';
 import { receivers } from './receivers.ts';
 import { DeletionQueue } from './remote/deletion-queue.ts';
+import { LastingPuts } from './remote/lasting-puts.ts';
 import { newCacheCounters } from './remote/layer-cache.ts';
 import type { RemoteDeps } from './remote/remote-timeline.ts';
 import { newUploadCounters } from './remote/uploader.ts';
@@ -42,7 +43,9 @@ const UPLOAD_BYTES_MAX = 256 * 1024 * 1024;
 const VALIDATE_GATHER_MS = 1000;
 /** The end waits this long for what was received to be in the object store; launchers wait 10 s in all. */
 const FLUSH_MS = 5000;
-/** Deletions wait this long for a put that was not answered. */
+/** A put to S3 that was not answered may still be carried out after this time. A local file is there, or not. */
+const SETTLE_MS = 10_000;
+/** Deletions wait for such puts, and for who opened a layer just before. */
 const DELETIONS_RIPE_MS = 10_000;
 
 export interface PageserverWorld {
@@ -89,7 +92,7 @@ export async function startPageserver(
   const { log, metrics } = world;
   const service = new ServiceMetrics(metrics);
   const controlPlane = controlPlaneOf(config, world);
-  const remote = remoteOf(world, controlPlane);
+  const remote = remoteOf(config, world, controlPlane);
   const node = nodeOf(config, tokens, world, controlPlane, remote, service);
   const tenants = new Tenants(node);
   await tenants.start();
@@ -142,7 +145,12 @@ function controlPlaneOf(
   });
 }
 
-function remoteOf({ blobs, clock, random, log }: PageserverWorld, { validate }: ControlPlane): RemoteDeps {
+function remoteOf(
+  { remoteStorage, emergencyMode }: PageserverConfig,
+  { blobs, clock, random, log }: PageserverWorld,
+  { validate, standsAlone }: ControlPlane,
+): RemoteDeps {
+  const settleMs = remoteStorage.kind === 'local' ? 0 : SETTLE_MS;
   const validator = new Validator({ clock, validate, gatherMs: VALIDATE_GATHER_MS });
   const deletions = new DeletionQueue({ blobs, validator, clock, random, log, ripeMs: DELETIONS_RIPE_MS });
   return {
@@ -152,6 +160,7 @@ function remoteOf({ blobs, clock, random, log }: PageserverWorld, { validate }: 
     log,
     validator,
     deletions,
+    lasting: new LastingPuts({ blobs, clock, settleMs, namesAreOld: standsAlone || emergencyMode }),
     downloads: new Semaphore(DOWNLOADS_MAX),
     uploadBytes: new Semaphore(UPLOAD_BYTES_MAX),
     uploads: newUploadCounters(),

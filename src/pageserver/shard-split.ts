@@ -92,7 +92,7 @@ async function writeChild(
   const { clock, random, remote } = parent.deps;
   const { signal, generation } = parent;
   const put = (key: string, sealed: Uint8Array): Promise<void> =>
-    retrying({ clock, random, signal }, () => remote.blobs.put(key, sealed));
+    remote.lasting.put(key, sealed, work => retrying({ clock, random, signal }, work), signal);
   const name = indexName(generation);
   for (const timeline of parent.timelines.values()) {
     const index = inherited(timeline.remote.queue.durable!);

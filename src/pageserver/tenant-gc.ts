@@ -89,17 +89,19 @@ export async function collectTimeline(
   const cutoffs = await planCutoff(tenant, timeline, options);
   // From the plan to here nothing waited: what is kept is complete.
   const branches = tenant.branchPoints(timeline.id);
-  const leases = timeline.leases.lsns(clock.now());
-  const before = [...timeline.timeline.state.layers.all()].map(layer => layer.desc);
+  // Who held a lease before the attachment may still renew it: what the last GC kept is kept.
+  const before = timeline.leases.inGrace(clock.now()) ? timeline.timeline.state.retained : [];
+  const leases = [...timeline.leases.lsns(clock.now()), ...before];
+  const layers = [...timeline.timeline.state.layers.all()].map(layer => layer.desc);
   // Standbys tell again before the next time; one that is gone is not waited for.
   timeline.standbyHorizon = 0;
   const { cutoff, removed } = await timeline.timeline.gc(cutoffs.cutoffLsn, [...branches, ...leases]);
   const { gcCutoffLsn } = timeline.index;
   if (removed.length === 0 && cutoff > gcCutoffLsn) timeline.writeIndex();
-  const needs = whoNeeds(before, cutoffs, branches, leases);
+  const needs = whoNeeds(layers, cutoffs, branches, leases);
   return {
     ...needs,
-    layersTotal: before.length,
+    layersTotal: layers.length,
     removed: removed.length,
     elapsedMs: clock.monotonic() - began,
   };

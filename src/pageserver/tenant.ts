@@ -151,6 +151,8 @@ export class Tenant implements TimelineHome {
       await this.load(found);
       signal.throwIfAborted();
       this.phase = 'Active';
+      // From now on no attachment before ours has a say in what the next one finds.
+      if (this.permissions.upload) this.writeManifest().catch(error => this.noteUnwritten(error));
       this.log.info('tenant attached', { generation: this.generation, timelines: this.timelines.size });
       for (const timeline of this.timelines.values()) this.activate(timeline);
       for (const { id, index } of found) if (index.deletedAt !== undefined) resumeDeletion(this, id, index);
@@ -158,6 +160,10 @@ export class Tenant implements TimelineHome {
       if (!signal.aborted) this.break(error as Error);
       throw error;
     }
+  }
+
+  private noteUnwritten(error: unknown): void {
+    if (!this.signal.aborted) this.log.warn('the manifest is not written', { error: String(error) });
   }
 
   /** What the object store has for our generation. */
@@ -201,31 +207,46 @@ export class Tenant implements TimelineHome {
   private async load(found: readonly FoundTimeline[]): Promise<void> {
     await this.removeStrangers();
     const live = found.filter(({ index }) => index.deletedAt === undefined);
-    const indexes = new Map(live.map(one => [one.id, one.index]));
+    const byId = new Map(live.map(one => [one.id, one]));
     const pointsOf = (id: TimelineId): number[] => [
       ...live.filter(({ index }) => index.ancestor?.timeline === id).map(({ index }) => index.ancestor!.lsn),
       ...this.branchPoints(id),
     ];
     const loadOne = (id: TimelineId): TenantTimeline | undefined => {
-      const index = indexes.get(id);
-      if (this.timelines.has(id) || !index) return this.timelines.get(id);
-      const parent = index.ancestor && loadOne(index.ancestor.timeline);
-      if (index.ancestor && !parent) {
-        this.damaged.set(id, missingParent(id, index.ancestor.timeline));
+      const one = byId.get(id);
+      if (this.timelines.has(id) || !one) return this.timelines.get(id);
+      const { ancestor } = one.index;
+      const parent = ancestor && loadOne(ancestor.timeline);
+      if (ancestor && !parent) {
+        this.damaged.set(id, missingParent(id, ancestor.timeline));
         return undefined;
       }
-      const timeline = new TenantTimeline(this.deps, this, {
-        id,
-        index,
-        stored: true,
-        branchPoints: pointsOf(id),
-        ...(parent ? { ancestor: parent } : {}),
-      });
-      this.timelines.set(id, timeline);
+      const timeline = this.open(one, parent, pointsOf(id));
+      if (timeline) this.timelines.set(id, timeline);
       return timeline;
     };
     for (const { id } of live) loadOne(id);
     await Promise.all([...this.timelines.values()].map(timeline => timeline.start()));
+  }
+
+  private open(
+    { id, index }: FoundTimeline,
+    ancestor: TenantTimeline | undefined,
+    branchPoints: readonly number[],
+  ): TenantTimeline | undefined {
+    const seed = { id, index, stored: true, branchPoints };
+    try {
+      return new TenantTimeline(this.deps, this, ancestor ? { ...seed, ancestor } : seed);
+    } catch (cause) {
+      // What an index says comes from outside: that it does not hold together is no broken promise of this process.
+      const fault = new Fault('index-part', `timeline ${id}: ${(cause as Error).message}`, { cause });
+      this.log.error('the index of a timeline does not hold together', {
+        timeline: id,
+        error: fault.message,
+      });
+      this.damaged.set(id, fault);
+      return undefined;
+    }
   }
 
   /** Directories of timelines that are none of ours are of no use. */
@@ -351,10 +372,8 @@ export class Tenant implements TimelineHome {
       const bytes = encodeManifest(manifest);
       const sealed = await this.vault.seal(name, bytes, { generation: this.generation });
       const key = `${tenantDirectory(this.at)}/${name}`;
-      await unlessAborted(
-        retrying({ clock, random, signal }, () => remote.blobs.put(key, sealed)),
-        signal,
-      );
+      const retry = (work: () => Promise<void>): Promise<void> => retrying({ clock, random, signal }, work);
+      await unlessAborted(remote.lasting.put(key, sealed, retry, signal), signal);
       this.manifest = manifest;
     });
   }

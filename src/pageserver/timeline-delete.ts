@@ -86,10 +86,8 @@ export async function putIndex(tenant: Tenant, id: TimelineId, index: IndexPart)
     .timelineVault(id)
     .seal(name, encodeIndex(index), { generation: tenant.generation });
   const key = `${timelineDirectory(tenant.at, id)}/${name}`;
-  await unlessAborted(
-    retrying({ clock, random, signal }, () => remote.blobs.put(key, sealed)),
-    signal,
-  );
+  const retry = (work: () => Promise<void>): Promise<void> => retrying({ clock, random, signal }, work);
+  await unlessAborted(remote.lasting.put(key, sealed, retry, signal), signal);
 }
 
 /** What an earlier attachment began. */

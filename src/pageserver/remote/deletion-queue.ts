@@ -4,10 +4,10 @@
 //   push ──► ripe ──► is the generation still ours? ──no──► dropped: whoever has it now knows of them
 //                                │ yes
 //                                ▼
-//                        a last look by the owner (`recheck`) ──► remove ──► done
+//                              remove ──► done
 //
-// The wait (`ripeMs`) is for the object store's sake, too: a put of an older index that was not answered may still
-// arrive. After that time it is taken to have arrived or be lost, and the owner's last look tells which.
+// The wait (`ripeMs`) is for readers who opened a layer just before, and for the object store's sake: a put that was
+// not answered may still arrive, and nobody would know of that object any more.
 //
 // Nothing of this is kept over a restart: what is not deleted stays in `forgotten` of the timeline's index, and the
 // next attachment asks for it again (index-part.ts).
@@ -22,8 +22,6 @@ import type { Claim, Validator } from './validator.ts';
 export interface Deletion {
   readonly claim: Claim;
   readonly keys: readonly string[];
-  /** Just before the removal; throws if it must not be, after all. */
-  readonly recheck?: () => Promise<void>;
 }
 
 export interface DeletionQueueOptions {
@@ -123,7 +121,6 @@ export class DeletionQueue {
           },
         );
       }
-      await deletion.recheck?.();
       for (let at = 0; at < keys.length; at += KEYS_MAX) await this.remove(keys.slice(at, at + KEYS_MAX));
       this.executed += keys.length;
       deletion.done();

@@ -13,6 +13,7 @@ import type { Blobs, Clock, Log, Random } from '../../base/ports.ts';
 import type { SealedSource, Vault } from '../../seal/vault.ts';
 import type { DeletionQueue } from './deletion-queue.ts';
 import type { IndexPart, LayerRef } from './index-part.ts';
+import type { LastingPuts } from './lasting-puts.ts';
 import { type CacheCounters, LayerCache } from './layer-cache.ts';
 import type { TenantShard } from './paths.ts';
 import { type IndexChange, type Permissions, UploadQueue } from './upload-queue.ts';
@@ -33,6 +34,7 @@ export interface RemoteDeps {
   readonly validator: Validator;
   readonly uploads: UploadCounters;
   readonly cache: CacheCounters;
+  readonly lasting: LastingPuts;
 }
 
 export interface RemoteTimelineOptions {
@@ -74,7 +76,7 @@ export class RemoteTimeline {
   private readonly stopping = new AbortController();
   private readonly leaving = new Map<string, LayerRef>();
   /** In the store, and confirmed to be ours after that: what safekeepers are told. */
-  visibleLsn: number;
+  visibleLsn = 0;
   isStale = false;
 
   constructor(deps: RemoteDeps, options: RemoteTimelineOptions) {
@@ -82,7 +84,6 @@ export class RemoteTimeline {
     this.options = options;
     this.clock = deps.clock;
     this.generation = generation;
-    this.visibleLsn = stored ? index.diskConsistentLsn : 0;
     this.queue = new UploadQueue({
       index,
       stored,
@@ -117,7 +118,13 @@ export class RemoteTimeline {
   /** Looks at the cache, and goes on where an earlier attachment stopped. */
   async start(): Promise<void> {
     await this.cache.load();
-    this.uploader.pump();
+    this.goOn();
+  }
+
+  /** The first thing that an attachment writes is an index of its own: what it inherited others may write over. */
+  private goOn(): void {
+    if (this.queue.may.upload && this.queue.durable) this.queue.commit();
+    this.uploader.start();
   }
 
   get index(): IndexPart {
@@ -195,7 +202,7 @@ export class RemoteTimeline {
   /** The way the tenant is attached changed. */
   permit(may: Permissions): void {
     this.queue.may = this.isStale ? { ...may, delete: false } : may;
-    this.uploader.pump();
+    this.goOn();
   }
 
   private becameVisible(lsn: number): void {

@@ -167,6 +167,11 @@ test('what an earlier attachment forgot is deleted by the next', () => {
     layersMax: 1,
     may: MAY_ALL,
   });
+  expect(queue.next()).toBeUndefined();
+  queue.commit();
+  const own = queue.next();
+  expect(own).toMatchObject({ do: 'put-index', index: { sequence: 10, forgotten: ['b'] } });
+  queue.done(own!);
   const op = queue.next();
   expect(op).toEqual({ do: 'delete', layers: ['b'] });
   queue.done(op!);

@@ -98,13 +98,14 @@ export class UploadQueue {
     const { index, stored, generation, shard, layersMax, may } = options;
     this.dirty = index;
     this.durable = stored ? index : undefined;
-    this.changed = !stored;
+    // What an earlier attachment forgot is deleted when an index of ours forgets it, too: another of theirs may come.
+    this.changed = true;
     this.generation = generation;
     this.shard = shard;
     this.layersMax = layersMax;
     this.may = may;
     this.forgotten = new Set(index.forgotten);
-    for (const layer of index.forgotten) this.deletes.set(layer, index.sequence);
+    for (const layer of index.forgotten) this.deletes.set(layer, index.sequence + 1);
   }
 
   // ------------------------------------------------------------------------------------------------ what changed

@@ -2,12 +2,11 @@
 // queue of the process. What fails for a while is tried until it succeeds; what cannot succeed is the timeline's end
 // (`fatal`), for then the object store no longer follows.
 //
-// Before a layer leaves, every chunk of it is opened: what the store gets is what was written. Before objects are
-// deleted, the index in the store is read back: a put that was not answered, and came late after all, must not have
-// put an older index over the one that forgets.
+// Before a layer leaves, every chunk of it is opened: what the store gets is what was written.
 //
-// When an index is durable, the control plane is asked whether this attachment is still the one that counts, and only
-// then do the safekeepers hear of it (`visible`).
+// When an index of this attachment is durable, the control plane is asked whether the attachment is still the one that
+// counts, and only then do the safekeepers hear of it (`visible`). The index that was found when attaching does not
+// count: one that was attached before us, and does not know that it is over, may still write its own over that.
 //
 // Answers to RemoteTimelineClient::perform_upload_task of remote_timeline_client.rs.
 
@@ -18,7 +17,8 @@ import type { Blobs, Clock, Log, Random } from '../../base/ports.ts';
 import { eachPiece, sourceOf } from '../../seal/sources.ts';
 import type { Vault } from '../../seal/vault.ts';
 import type { DeletionQueue } from './deletion-queue.ts';
-import { decodeIndex, encodeIndex, type IndexPart, type LayerRef } from './index-part.ts';
+import { encodeIndex, type IndexPart, type LayerRef } from './index-part.ts';
+import type { LastingPuts } from './lasting-puts.ts';
 import { sealedBytes } from './layer-cache.ts';
 import { indexName, shardText, type TenantShard, timelineDirectory } from './paths.ts';
 import { mayPassInTime, retrying, unlessAborted } from './retry.ts';
@@ -54,6 +54,7 @@ export interface UploaderOptions {
   readonly deletions: DeletionQueue;
   readonly validator: Validator;
   readonly counters: UploadCounters;
+  readonly lasting: LastingPuts;
   /** An index is in the store, and this attachment was confirmed after that. */
   readonly visible: (diskConsistentLsn: number) => void;
   /** Another attachment took over. */
@@ -74,7 +75,8 @@ export class Uploader {
   }[] = [];
   private publishing: Promise<void> | undefined;
   private failure: unknown;
-  private wroteIndex = false;
+  /** The durable index is one that we wrote. */
+  private isOurs = false;
 
   constructor(options: UploaderOptions) {
     this.options = options;
@@ -86,6 +88,16 @@ export class Uploader {
 
   private get claim(): Claim {
     return { id: shardText(this.options.at), generation: this.options.queue.generation };
+  }
+
+  start(): void {
+    this.pump();
+    this.publishSoon();
+  }
+
+  private publishSoon(): void {
+    if (!this.isOurs || !this.options.queue.may.upload) return;
+    this.publishing ??= this.publish().finally(() => (this.publishing = undefined));
   }
 
   /** Begins whatever may be begun. To be called after every change of the queue. */
@@ -158,42 +170,18 @@ export class Uploader {
   }
 
   private async putIndex(index: IndexPart): Promise<void> {
-    const { vault, blobs, queue, counters } = this.options;
+    const { vault, lasting, queue, counters } = this.options;
     const name = indexName(queue.generation);
     const bytes = encodeIndex(index);
     const sealed = await this.retry(name, () => vault.seal(name, bytes, { generation: queue.generation }));
-    await this.retry(name, () => blobs.put(`${this.directory}/${name}`, sealed));
+    const key = `${this.directory}/${name}`;
+    await lasting.put(key, sealed, work => this.retry(name, work), this.stopping.signal);
     counters.indexes++;
   }
 
   private async delete(layers: readonly string[]): Promise<void> {
-    const { deletions, queue } = this.options;
-    const sequence = queue.durable!.sequence;
     const keys = layers.map(layer => `${this.directory}/${layer}`);
-    const work = deletions.push({ claim: this.claim, keys, recheck: () => this.recheck(sequence) });
-    await unlessAborted(work, this.stopping.signal);
-  }
-
-  /** The index in the store is the one we believe is there, or a later one. */
-  private async recheck(sequence: number): Promise<void> {
-    const { vault, blobs, queue, clock, random, log, timeline } = this.options;
-    const { signal } = this.stopping;
-    signal.throwIfAborted();
-    // Nothing was written by us yet: what the index of before forgot, nobody names.
-    if (!this.wroteIndex) return;
-    const name = indexName(queue.generation);
-    const key = `${this.directory}/${name}`;
-    const sealed = await retrying({ clock, random, signal }, () => blobs.get(key));
-    const stored = decodeIndex(await vault.unseal(name, sealed, { generation: queue.generation }), key);
-    if (stored.sequence >= sequence) return;
-    log.error('an older index lies in the object store: it is written again', {
-      timeline,
-      stored: stored.sequence,
-      expected: sequence,
-    });
-    queue.change({});
-    queue.commit();
-    throw new Fault('blob-unavailable', `${key} is older than what was written last`);
+    await unlessAborted(this.options.deletions.push({ claim: this.claim, keys }), this.stopping.signal);
   }
 
   private async deleteFailed(error: unknown): Promise<void> {
@@ -209,17 +197,17 @@ export class Uploader {
 
   private indexIsThere(): void {
     const { queue } = this.options;
-    this.wroteIndex = true;
+    this.isOurs = true;
     const [there, not] = partition(this.waiters, waiter => queue.isDurable(waiter.sequence));
     this.waiters = not;
     for (const { wake } of there) wake();
-    this.publishing ??= this.publish().finally(() => (this.publishing = undefined));
+    this.publishSoon();
   }
 
   /** Confirms the newest durable index until there is no newer one. */
   private async publish(): Promise<void> {
     const { queue, validator } = this.options;
-    for (let told: IndexPart | undefined; told !== queue.durable && !this.stopping.signal.aborted; ) {
+    for (let told: IndexPart | undefined; told !== queue.durable && queue.may.upload; ) {
       const index = queue.durable!;
       try {
         if (!(await validator.confirm(this.claim))) {

@@ -90,8 +90,16 @@ const covers = (desc: LayerDesc, range: KeyRange): boolean =>
 
 // ---- dense ranges -------------------------------------------------------------------------------------------
 
-/** One file of dense images where it is due first; nothing when it is due nowhere. */
-export async function imageDeepRange(timeline: Timeline, force: boolean): Promise<readonly LayerDesc[]> {
+/** One file of dense images to be made. */
+export interface DeepTask {
+  readonly range: KeyRange;
+  readonly lsn: number;
+  /** Lengths of forks at the LSN, by id, ascending: what lies past its end, no read asks for. */
+  readonly lengths: readonly (readonly [rel: number, blocks: number])[];
+}
+
+/** Where dense images are due now, cut into files. */
+export async function planDeepRanges(timeline: Timeline, force: boolean): Promise<DeepTask[]> {
   const { settings } = timeline;
   const stacks = [...timeline.state.layers.stacks()].map(({ start, end, layers }) => ({
     start,
@@ -106,10 +114,54 @@ export async function imageDeepRange(timeline: Timeline, force: boolean): Promis
         layersMax: settings.imageLayersMax,
       };
   const inherited = (range: KeyRange): number => (force ? 0 : inheritedBytes(timeline, range));
-  const plan = planDense(stacks, limits, inherited).find(({ range }) => !isDamaged(timeline, range));
-  if (plan === undefined) return [];
+  const tasks: DeepTask[] = [];
+  for (const { range, lsn } of planDense(stacks, limits, inherited)) {
+    const lengths = await forkLengths(timeline, lsn);
+    const layers = sourcesOf(timeline, range, lsn).map(source => source.layer);
+    await withOpen(timeline.engine.openLayers, layers, async files => {
+      for (const part of cutRange(files, range, settings.compactionTargetSize))
+        tasks.push({ range: part.range, lsn, lengths });
+    });
+  }
+  return tasks;
+}
+
+/** Make one file of dense images; a range with a damaged layer is left as it is. */
+export async function imageDeepRange(timeline: Timeline, task: DeepTask): Promise<readonly LayerDesc[]> {
+  const { range, lsn } = task;
+  if (isDamaged(timeline, range)) return [];
   await flushAncestors(timeline);
-  return imageRange(timeline, plan.range, plan.lsn);
+  const sources = sourcesOf(timeline, range, lsn);
+  const layers = sources.map(source => source.layer);
+  return withOpen(timeline.engine.openLayers, layers, files =>
+    writeLayers(timeline, [], async output => {
+      await output.begin(identityOf(timeline, range, lsn, false));
+      await inOrder(
+        cutRange(files, range, PART_BYTES).map(part => () => {
+          const lengths = lengthsWithin(task.lengths, part.range);
+          return imagePart(timeline, sources, files, part.range, lsn, undefined, lengths);
+        }),
+        section => output.add(section),
+      );
+      await output.end();
+    }),
+  );
+}
+
+function lengthsWithin(lengths: DeepTask['lengths'], { start, end }: KeyRange): DeepTask['lengths'] {
+  const from = lowerBound(lengths, start.rel);
+  return lengths.slice(from, lowerBound(lengths, end.rel + 1));
+}
+
+function lowerBound(lengths: DeepTask['lengths'], rel: number): number {
+  let low = 0;
+  let high = lengths.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (lengths[middle]![0] < rel) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 const isDamaged = (timeline: Timeline, range: KeyRange): boolean =>
@@ -122,31 +174,7 @@ function inheritedBytes(timeline: Timeline, range: KeyRange): number {
   return sourcesOf(ancestor, range, ancestorLsn).reduce((sum, { layer }) => sum + layer.desc.bytes, 0);
 }
 
-/** The first part of `range` that fills a file. */
-async function imageRange(timeline: Timeline, range: KeyRange, lsn: number): Promise<readonly LayerDesc[]> {
-  const { engine, settings } = timeline;
-  const lengths = await forkLengths(timeline, lsn);
-  const sources = sourcesOf(timeline, range, lsn);
-  const layers = sources.map(source => source.layer);
-  return withOpen(engine.openLayers, layers, files =>
-    writeLayers(timeline, [], async output => {
-      const own = cutRange(files, range, settings.compactionTargetSize)[0]!.range;
-      const parts = cutRange(files, own, PART_BYTES);
-      await output.begin(identityOf(timeline, own, lsn, false));
-      await inOrder(
-        parts.map(part => () => {
-          const { start, end } = part.range;
-          const within = lengths.filter(([rel]) => rel >= start.rel && rel <= end.rel);
-          return imagePart(timeline, sources, files, part.range, lsn, undefined, within);
-        }),
-        section => output.add(section),
-      );
-      await output.end();
-    }),
-  );
-}
-
-/** How long each fork was at an LSN (directory.ts): what lies past its end, no read asks for. */
+/** How long each fork was at an LSN (directory.ts). */
 async function forkLengths(timeline: Timeline, lsn: number): Promise<(readonly [number, number])[]> {
   const lengths: (readonly [number, number])[] = [];
   const range: KeyRange = { start: { rel: REL_SIZES, blk: 0 }, end: { rel: REL_SIZES + 1, blk: 0 } };

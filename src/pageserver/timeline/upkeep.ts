@@ -13,7 +13,7 @@ import type { Layer } from '../layers/open-layers.ts';
 import { planCompaction } from '../plan/compact.ts';
 import { collectGarbage, type GcResult } from './collect.ts';
 import { compactLevel0 } from './compaction.ts';
-import { imageDeepRange, imageHotPages, uppermostDeltas } from './imaging.ts';
+import { type DeepTask, imageDeepRange, imageHotPages, planDeepRanges, uppermostDeltas } from './imaging.ts';
 import type { Timeline } from './timeline.ts';
 
 const RETRY_MS = 1000;
@@ -38,6 +38,8 @@ export class Upkeep {
   private running = false;
   /** Layers of level 1 that were looked through. */
   private readonly seen = new WeakSet<Layer>();
+  /** Files of dense images that were found to be due. */
+  private readonly deep: DeepTask[] = [];
   /** What came out over the timeline's life, for metrics. */
   readonly totals = { compactions: 0, mergedLayers: 0, hotPages: 0, denseLayers: 0, removedLayers: 0 };
 
@@ -104,9 +106,14 @@ export class Upkeep {
       this.seen.add(fresh);
       return true;
     }
-    const dense = await imageDeepRange(timeline, forceImages);
-    totals.denseLayers += dense.length;
-    return dense.length > 0;
+    const task = this.deep.shift();
+    if (task !== undefined) {
+      totals.denseLayers += (await imageDeepRange(timeline, task)).length;
+      return true;
+    }
+    // Planned anew once what was planned is done: nothing due then is the end.
+    this.deep.push(...(await planDeepRanges(timeline, forceImages)));
+    return this.deep.length > 0;
   }
 
   private async mergeLevel0(force: boolean): Promise<boolean> {
