@@ -3,8 +3,10 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Verb, World } from './base/command.ts';
 import { isFault } from './base/fault.ts';
+import { vaultDoor } from './control/cli/keys-access.ts';
 import { verbs } from './control/cli/verbs.ts';
 import { hostWorld } from './host/world.ts';
+import { safekeeperVerbs } from './safekeeper/cli/verbs.ts';
 
 const VERSION = '0.1.0';
 
@@ -56,7 +58,8 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
       writeOut: text => world.terminal.write(text),
       writeErr: text => world.terminal.note(text),
     });
-  for (const verb of verbs) addVerb(program, verb, world, c => (code = c));
+  for (const verb of [...verbs, ...safekeeperVerbs(vaultDoor)])
+    addVerb(program, verb, world, c => (code = c));
   // Subcommands are made after these settings; commander hands them down only at creation.
   const settle = (command: Command): void => {
     command.exitOverride();

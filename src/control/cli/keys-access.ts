@@ -9,15 +9,17 @@
 
 import { type OptionSpec, textOption, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
-import { type TenantId, tenantId } from '../../base/ids.ts';
+import { type TenantId, type TimelineId, tenantId } from '../../base/ids.ts';
 import type { Blobs } from '../../base/ports.ts';
 import { AuditFile } from '../../seal/audit.ts';
+import { openVault } from '../../seal/disk-vault.ts';
 import { KeyAdmin } from '../../seal/key-admin.ts';
 import { KeyCalls } from '../../seal/key-calls.ts';
 import { KEY_TIMES } from '../../seal/key-state.ts';
 import { blobKeyStore } from '../../seal/key-store.ts';
 import { filesInBlobs, type SealedFiles } from '../../seal/rewrap.ts';
 import { TenantKeys } from '../../seal/tenant-keys.ts';
+import type { Vault } from '../../seal/vault.ts';
 
 export const ACCESS_OPTIONS: readonly OptionSpec[] = [
   {
@@ -92,6 +94,29 @@ export function keysFor(access: Access, world: World, tenant: TenantId): TenantK
     told: () => undefined,
   });
 }
+
+/** For verbs of other rooms, which know their directories and not where keys are. */
+export const vaultDoor = {
+  options: ACCESS_OPTIONS,
+  async open(input: VerbInput, world: World) {
+    const access = await openAccess(input, world);
+    return {
+      blobs: access.blobs,
+      drained: () => access.drained(),
+      vault: (
+        root: string,
+        { tenantId, timelineId }: { tenantId: TenantId; timelineId: TimelineId },
+      ): Vault =>
+        openVault({
+          disk: world.disk(root),
+          directory: `${tenantId}/${timelineId}`,
+          scope: { tenant: tenantId, timeline: timelineId },
+          keys: keysFor(access, world, tenantId),
+          random: world.random,
+        }),
+    };
+  },
+};
 
 /** WAL segments lie under the tenant's id, layers and indexes under `tenants/`, its shards' beside. */
 export function objectsOf(blobs: Blobs, tenant: TenantId): SealedFiles {

@@ -3,24 +3,17 @@
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../base/lsn.ts';
-import { ControlFile } from '../../safekeeper/control-file.ts';
-import type { ControlState } from '../../safekeeper/control-state.ts';
-import {
-  checkSequence,
-  findSegments,
-  type PlainSegment,
-  pageMagicOf,
-  wholeSegment,
-} from '../../safekeeper/export-wal.ts';
-import { parseTimelineKey } from '../../safekeeper/inspect.ts';
 import { dialectOfVersionNumber } from '../../xlog/dialects/all.ts';
 import { segmentOf } from '../../xlog/segment.ts';
-import { vaultOf } from './inspect-safekeeper.ts';
-import { ACCESS_OPTIONS, openAccess } from './keys-access.ts';
+import { ControlFile } from '../control-file.ts';
+import type { ControlState } from '../control-state.ts';
+import { checkSequence, findSegments, type PlainSegment, pageMagicOf, wholeSegment } from '../export-wal.ts';
+import { parseTimelineKey } from '../inspect.ts';
+import type { VaultDoor } from './vault-door.ts';
 
 const SEGMENT_SIZE = 16 * 1024 * 1024;
 
-export const walExport: Verb = {
+export const walExport = (door: VaultDoor): Verb => ({
   name: 'wal export',
   summary: "a timeline's WAL in the clear: segment files for pg_waldump, a restore, an archive",
   about:
@@ -34,7 +27,7 @@ export const walExport: Verb = {
     { flags: '--safekeeper DIR', help: "a safekeeper's data directory" },
     { flags: '-s, --start LSN', help: 'only segments from the one that holds this position on' },
     { flags: '-e, --end LSN', help: 'only segments up to the one that holds the byte before this position' },
-    ...ACCESS_OPTIONS,
+    ...door.options,
   ],
   examples: [
     { line: 'lakebed wal export TENANT/TIMELINE wal --safekeeper /data/sk1', what: 'all that one has' },
@@ -42,15 +35,15 @@ export const walExport: Verb = {
     { line: 'pg_waldump -p wal 000000010000000000000002', what: 'then read it' },
   ],
   exitCodes: { 1: 'a segment is missing or damaged; those before it were written' },
-  run,
-};
+  run: (input, world) => run(door, input, world),
+});
 
-async function run(input: VerbInput, world: World): Promise<number> {
+async function run(door: VaultDoor, input: VerbInput, world: World): Promise<number> {
   const key = parseTimelineKey(input.args[0]!);
   const directory = textOption(input, 'safekeeper');
-  const access = await openAccess(input, world);
+  const access = await door.open(input, world);
   try {
-    const vault = vaultOf(access, world, directory ?? '.', key);
+    const vault = access.vault(directory ?? '.', key);
     const control = directory === undefined ? undefined : (await ControlFile.load(vault)).state;
     const segmentSize = control?.server.walSegSize ?? SEGMENT_SIZE;
     const disk = directory === undefined ? undefined : world.disk(directory);

@@ -3,20 +3,17 @@
 import { flagOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { toJson } from '../../base/json.ts';
 import { formatLsn } from '../../base/lsn.ts';
-import { controlToJson } from '../../safekeeper/control-json.ts';
-import type { ControlState } from '../../safekeeper/control-state.ts';
+import { controlToJson } from '../control-json.ts';
+import type { ControlState } from '../control-state.ts';
 import {
   chosenTimelines,
   type InspectedTimeline,
-  inspectSafekeeper,
   inspectTimeline,
-} from '../../safekeeper/inspect.ts';
-import type { TimelineKey } from '../../safekeeper/timeline-handle.ts';
-import { openVault } from '../../seal/disk-vault.ts';
-import type { Vault } from '../../seal/vault.ts';
-import { ACCESS_OPTIONS, type Access, keysFor, openAccess } from './keys-access.ts';
+  inspectSafekeeper as lookAt,
+} from '../inspect.ts';
+import type { VaultDoor } from './vault-door.ts';
 
-export const inspectSafekeeperVerb: Verb = {
+export const inspectSafekeeper = (door: VaultDoor): Verb => ({
   name: 'inspect safekeeper',
   summary: "a safekeeper's data directory: its timelines, their WAL, what is wrong with them",
   about:
@@ -26,40 +23,29 @@ export const inspectSafekeeperVerb: Verb = {
     { name: 'directory', help: 'the data directory (-D of the safekeeper)' },
     { name: 'timeline', help: 'only this TENANT or TENANT/TIMELINE', optional: true, many: true },
   ],
-  options: [{ flags: '--keys', help: 'open with the keys of the tenants' }, ...ACCESS_OPTIONS],
+  options: [{ flags: '--keys', help: 'open with the keys of the tenants' }, ...door.options],
   examples: [
     { line: 'lakebed inspect safekeeper /data/sk1', what: 'without keys' },
     { line: 'lakebed inspect safekeeper /data/sk1 TENANT/TIMELINE --keys --json', what: 'one, proven' },
   ],
   exitCodes: { 1: 'something is wrong; it is told' },
-  run,
-};
+  run: (input, world) => run(door, input, world),
+});
 
-/** A vault of a timeline's directory, for as long as the verb runs. */
-export function vaultOf(access: Access, world: World, directory: string, key: TimelineKey): Vault {
-  return openVault({
-    disk: world.disk(directory),
-    directory: `${key.tenantId}/${key.timelineId}`,
-    scope: { tenant: key.tenantId, timeline: key.timelineId },
-    keys: keysFor(access, world, key.tenantId),
-    random: world.random,
-  });
-}
-
-async function run(input: VerbInput, world: World): Promise<number> {
+async function run(door: VaultDoor, input: VerbInput, world: World): Promise<number> {
   const [directory, ...names] = input.args;
   const { terminal } = world;
   const json = flagOption(input, 'json');
   const disk = world.disk(directory!);
-  const found = await inspectSafekeeper(disk);
-  const access = flagOption(input, 'keys') ? await openAccess(input, world) : undefined;
+  const found = await lookAt(disk);
+  const access = flagOption(input, 'keys') ? await door.open(input, world) : undefined;
   let wrong = found.problems.length > 0;
   const { nodeId, temporary, problems } = found;
   if (json) terminal.write(`${toJson({ node_id: nodeId ?? null, temporary, problems })}\n`);
   else terminal.write(`${[`safekeeper ${nodeId ?? 'without id'}`, ...problems.map(bang)].join('\n')}\n\n`);
   try {
     for (const key of chosenTimelines(found.timelines, names)) {
-      const vault = access && vaultOf(access, world, directory!, key);
+      const vault = access?.vault(directory!, key);
       const timeline = await inspectTimeline(disk, key, vault);
       wrong ||= timeline.problems.length > 0;
       terminal.write(json ? `${toJson(jsonOf(timeline))}\n` : `${describe(timeline).join('\n')}\n\n`);
