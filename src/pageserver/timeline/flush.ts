@@ -71,6 +71,7 @@ export class Flusher {
   async freezeAndFlush(): Promise<void> {
     if (this.timeline.isMidway) await new Promise<void>(resolve => this.freezeWanted.push(resolve));
     else this.freeze();
+    this.timeline.checkAlive();
     const target = this.timeline.state.open.lsnStart - 1;
     while (this.timeline.state.diskConsistentLsn < target) await this.flushNow();
   }
@@ -112,6 +113,11 @@ export class Flusher {
       await this.flushOne(next);
       timeline.flushed();
     }
+  }
+
+  /** Nothing is advanced over any more: who waits for it need not. */
+  stop(): void {
+    for (const wake of this.freezeWanted.splice(0)) wake();
   }
 
   /** When what is under way has ended, well or not. */

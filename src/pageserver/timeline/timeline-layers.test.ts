@@ -121,6 +121,14 @@ test('what is put and not yet advanced over holds back a freeze, and no longer t
   expect(bed.timeline.state.diskConsistentPrev).toBe(bed.lsn - 8);
 });
 
+test('a flush that waits for an advance that never comes ends with the timeline', async () => {
+  const bed = new Bed();
+  bed.timeline.writer().put(REL, 2, bed.lsn + 8, VALUE_IMAGE, 0, new Uint8Array(BLCKSZ), 0, BLCKSZ);
+  const flush = bed.timeline.freezeAndFlush();
+  await bed.timeline.close();
+  await expect(flush).rejects.toMatchObject({ code: 'shutting-down' });
+});
+
 test('records without values move the disk-consistent LSN as well', async () => {
   const changes: number[] = [];
   const bed: Bed = new Bed({}, { changed: () => void changes.push(bed.timeline.diskConsistentLsn) });

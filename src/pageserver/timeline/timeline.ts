@@ -297,6 +297,7 @@ export class Timeline {
   private stop(reason: Fault): void {
     this.poison ??= reason;
     this.waiters.failAll(this.poison);
+    this.flusher.stop();
   }
 
   // ---- for the engine's other parts -------------------------------------------------------------------------
