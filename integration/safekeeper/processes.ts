@@ -107,9 +107,18 @@ export async function startCluster(
   };
 }
 
+/** Waits for something to be so. A 503 on the way is an answer too: a timeline that opens says "ask again". */
 export async function until(what: () => Promise<boolean> | boolean, timeoutMs = 20_000): Promise<void> {
   const end = performance.now() + timeoutMs;
-  while (!(await what())) {
+  const isSo = async () => {
+    try {
+      return await what();
+    } catch (e) {
+      if ((e as { status?: number }).status === 503) return false;
+      throw e;
+    }
+  };
+  while (!(await isSo())) {
     if (performance.now() > end) throw new Error('waited in vain');
     await new Promise(done => setTimeout(done, 20));
   }
