@@ -16,6 +16,7 @@
 
 import { Fault } from '../base/fault.ts';
 import { formatLsn, INVALID_LSN, type Lsn, readLsnLE } from '../base/lsn.ts';
+import { INIT_FORKNUM } from '../base/rel.ts';
 import type { ImageBits } from './dialect.ts';
 import { BLCKSZ } from './page.ts';
 
@@ -220,6 +221,7 @@ function decodeBlockHeader(
   need(record, at, 4, end);
   const flags = view.getUint8(at + 1);
   block.forkNum = flags & BKPBLOCK_FORK_MASK;
+  if (block.forkNum > INIT_FORKNUM) throw badRecord(record, `block ${block.id} is of fork ${block.forkNum}`);
   block.hasImage = (flags & BKPBLOCK_HAS_IMAGE) !== 0;
   block.hasData = (flags & BKPBLOCK_HAS_DATA) !== 0;
   block.willInit = (flags & BKPBLOCK_WILL_INIT) !== 0;
@@ -271,13 +273,7 @@ function decodeImageHeader(
   const hasHole = (info & bits.hasHole) !== 0;
   block.applyImage = (info & bits.apply) !== 0;
   block.compression =
-    (info & bits.pglz) !== 0
-      ? 'pglz'
-      : (info & bits.lz4) !== 0
-        ? 'lz4'
-        : (info & bits.zstd) !== 0
-          ? 'zstd'
-          : 'none';
+    compressionOf(info & ~(bits.hasHole | bits.apply), bits) ?? unknownImage(record, block, info);
   const compressed = block.compression !== 'none';
   if (!compressed) {
     block.holeLength = BLCKSZ - block.imageLength;
@@ -292,7 +288,8 @@ function decodeImageHeader(
     ? block.holeOffset > 0 && block.holeLength > 0 && block.holeOffset + block.holeLength <= BLCKSZ
     : block.holeOffset === 0 && block.holeLength === 0;
   // A page of zeros is logged as an image of no bytes whose hole is the whole page (bulk extension, 16+).
-  const zeroPage = block.imageLength === 0 && block.holeOffset === 0 && block.holeLength === BLCKSZ;
+  const zeroPage =
+    hasHole && block.imageLength === 0 && block.holeOffset === 0 && block.holeLength === BLCKSZ;
   if ((!sound && !zeroPage) || block.imageLength > BLCKSZ || (compressed && block.imageLength === BLCKSZ)) {
     throw badRecord(
       record,
@@ -300,4 +297,18 @@ function decodeImageHeader(
     );
   }
   return at;
+}
+
+/** What the rest of bimg_info says; undefined for bits that the major does not know, or two methods at once. */
+function compressionOf(rest: number, bits: ImageBits): ImageCompression | undefined {
+  if (rest === 0) return 'none';
+  if (rest === bits.pglz) return 'pglz';
+  if (rest === bits.lz4) return 'lz4';
+  if (rest === bits.zstd) return 'zstd';
+  return undefined;
+}
+
+function unknownImage(record: WalRecord, block: BlockRef, info: number): never {
+  const hex = info.toString(16).padStart(2, '0');
+  throw badRecord(record, `block ${block.id} image of flags 0x${hex}, which no image has`);
 }
