@@ -126,6 +126,7 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
     disk,
     blobs: storage.blobs!,
     vault: storage.vault,
+    claimKeys: (tenant, cmk) => storage.keys.claim(tenant, cmk),
     releaseKeys: tenant => storage.keys.detach(tenant),
     pool,
     initdb: hostInitdb({ distribDir: config.pgDistribDir }),

@@ -25,7 +25,7 @@ import { KeyCalls } from './seal/key-calls.ts';
 import { parseCmk } from './seal/key-document.ts';
 import { keyMetrics } from './seal/key-metrics.ts';
 import { KeyRing } from './seal/key-ring.ts';
-import { KEY_TIMES } from './seal/key-state.ts';
+import { keyTimes } from './seal/key-state.ts';
 import { blobKeyStore, cachedKeyStore } from './seal/key-store.ts';
 import type { SealScope, Vault } from './seal/vault.ts';
 
@@ -77,6 +77,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     );
   }
   parseCmk(defaultCmk);
+  const times = keyTimes(name => process.env[name]);
   const near = blobKeyStore(localBlobs(join(dataDir, 'lakebed-keys', 'documents')));
   const keys = new KeyRing({
     store: blobs ? cachedKeyStore(blobKeyStore(blobs), near) : near,
@@ -85,10 +86,10 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
       clock,
       audit,
       who: node,
-      requestMs: KEY_TIMES.requestMs,
+      requestMs: times.requestMs,
     }),
     random,
-    times: KEY_TIMES,
+    times,
     defaultCmk,
     node,
     told: event => {

@@ -90,6 +90,7 @@ async function server(base: string, segments: readonly string[]): Promise<void> 
     signal: new AbortController().signal,
     leased: () => false,
     lease: () => 0,
+    checkKeys: () => undefined,
   };
   const metrics = new ServiceMetrics(new Metrics());
   const pages = await listenPages(

@@ -99,6 +99,7 @@ export function pageserverNode(world: NodeWorld, options: NodeOptions): Tenants 
     log,
     disk,
     vault: (directory, scope) => openVault({ disk, directory, scope, keys: keys.of(scope.tenant), random }),
+    claimKeys: async () => undefined,
     releaseKeys: () => undefined,
     initdb: options.initdb ?? noInitdb,
     superuser: 'cloud_admin',

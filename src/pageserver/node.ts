@@ -27,6 +27,8 @@ export interface NodeDeps {
   readonly disk: Disk;
   /** A vault over a directory of that disk. The tenant's keys are asked for at first use. */
   readonly vault: (directory: string, scope: SealScope) => Vault;
+  /** Resolves when the tenant's keys may be used; a Fault when they are under another CMK than the one named. */
+  readonly claimKeys: (tenant: TenantId, cmk: string | undefined) => Promise<void>;
   /** The tenant has no more business here: its keys are wiped. */
   readonly releaseKeys: (tenant: TenantId) => void;
   readonly initdb: Initdb;

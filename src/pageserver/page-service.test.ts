@@ -83,6 +83,7 @@ class Store {
         if (lsn < 100) throw new Fault('lsn-collected', 'gone');
         return 1_700_000_000_000;
       },
+      checkKeys: () => undefined,
     };
   }
 

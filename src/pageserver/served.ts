@@ -21,6 +21,8 @@ export interface ServedTimeline {
   leased(lsn: Lsn): boolean;
   /** Take or renew a lease: milliseconds since 1970 until which it holds; a Fault when it is refused. */
   lease(lsn: Lsn): number;
+  /** A Fault `key-revoked` while the tenant's keys may not be used: what is in memory is not answered from, either. */
+  checkKeys(): void;
 }
 
 export interface ServedTimelines {
@@ -28,7 +30,10 @@ export interface ServedTimelines {
   find(tenantId: TenantId, timelineId: TimelineId): Promise<readonly ServedTimeline[]>;
 }
 
-/** The shards of one timeline, as one connection sees them; looked up anew when one of them is gone. */
+/**
+ * The shards of one timeline, as one connection sees them; looked up anew when one of them is gone. Every request
+ * passes here, so this is where a revoked key stops answers out of caches.
+ */
 export class ShardRouter {
   private readonly timelines: ServedTimelines;
   private readonly tenantId: TenantId;
@@ -55,7 +60,12 @@ export class ShardRouter {
   }
 
   ofBlock(relNumber: number, forkNum: number, blkno: number): ServedTimeline {
-    if (this.sole) return this.sole;
+    const found = this.sole ?? this.holding(relNumber, forkNum, blkno);
+    found.checkKeys();
+    return found;
+  }
+
+  private holding(relNumber: number, forkNum: number, blkno: number): ServedTimeline {
     for (const served of this.shards) {
       const { number, count, stripeSize } = served.shard;
       if (shardOfBlock(relNumber, forkNum, blkno, count, stripeSize) === number) return served;
@@ -66,12 +76,14 @@ export class ShardRouter {
   zero(): ServedTimeline {
     const found = this.sole ?? this.shards.find(s => s.shard.number === 0);
     if (!found) throw this.elsewhere('shard 0');
+    found.checkKeys();
     return found;
   }
 
   known(number: number, count: number): ServedTimeline {
     const found = this.shards.find(s => s.shard.number === number && s.shard.count === count);
     if (!found) throw this.elsewhere(`shard ${number} of ${count}`);
+    found.checkKeys();
     return found;
   }
 

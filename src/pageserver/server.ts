@@ -56,6 +56,7 @@ export interface PageserverWorld {
   readonly disk: Disk;
   readonly blobs: Blobs;
   vault(directory: string, scope: SealScope): Vault;
+  claimKeys(tenant: TenantId, cmk: string | undefined): Promise<void>;
   releaseKeys(tenant: TenantId): void;
   readonly pool: Pool;
   readonly initdb: Initdb;
@@ -184,7 +185,7 @@ function nodeOf(
   remote: RemoteDeps,
   metrics: ServiceMetrics,
 ): NodeDeps {
-  const { clock, random, log, disk, vault, releaseKeys, initdb, pool, net, broker } = world;
+  const { clock, random, log, disk, vault, claimKeys, releaseKeys, initdb, pool, net, broker } = world;
   return {
     nodeId: config.id,
     engine: new Engine(engineSettings(config), { clock, random, pool, log }),
@@ -194,6 +195,7 @@ function nodeOf(
     log,
     disk,
     vault,
+    claimKeys,
     releaseKeys,
     initdb,
     superuser: config.superuser,

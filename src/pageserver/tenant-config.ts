@@ -22,7 +22,9 @@ import {
   oneOf,
   optional,
   type Schema,
+  textual,
 } from '../base/schema.ts';
+import { formatCmk, parseCmk } from '../seal/key-document.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from './engine-settings.ts';
 
 interface Setting<T> {
@@ -69,6 +71,13 @@ const json = (value: unknown): Setting<unknown> => ({
   show: same,
   used: false,
 });
+/** A customer key, in one of the ways it may be written. */
+const key: Setting<string> = {
+  schema: textual({ examples: ['local:acme', 'arn:aws:kms:...'] }, text => formatCmk(parseCmk(text))),
+  default: '',
+  show: same,
+  used: true,
+};
 const kept = <T>(setting: Setting<T>): Setting<T> => ({ ...setting, used: false });
 
 /** When layers that nobody reads leave the local disk. */
@@ -153,6 +162,8 @@ export const TENANT_SETTINGS = {
   sampling_ratio: json(null),
   relsize_snapshot_cache_capacity: kept(whole(1000)),
   basebackup_cache_enabled: kept(bool(false)),
+  // Ours: the customer key the tenant is under. A new tenant is put under it, another must be under it already.
+  encryption_key: maybe(key),
 } satisfies Record<string, Setting<unknown>>;
 
 type Table = typeof TENANT_SETTINGS;

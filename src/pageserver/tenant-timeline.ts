@@ -316,7 +316,11 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     await this.remote.waitFor(this.writeIndex({ initdbLsn: lsn }), this.signal);
   }
 
-  // ------------------------------------------------------------------------------------------- leases (ServedTimeline)
+  // ------------------------------------------------------------------------------------------- keys, leases (ServedTimeline)
+
+  checkKeys(): void {
+    this.vault.check();
+  }
 
   leased(lsn: Lsn): boolean {
     const now = this.deps.clock.now();

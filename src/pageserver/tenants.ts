@@ -1,7 +1,8 @@
 // All tenant shards of this pageserver: which are here and how, as the control plane wants it.
 //
 //   start    what the disk remembers (config-v1), what the control plane says (re-attach): exactly its answer is
-//            attached, and what it does not name is removed from the disk, which is only a cache
+//            attached, and what it does not name is removed from the disk, which is only a cache. A tenant whose
+//            keys may not be used now is closed: it is tried again until they may, and holds up nobody else
 //   upsert   location_config: attach, change, replace by a newer generation, keep as a secondary
 //   detach   gone from here; the object store keeps it
 //
@@ -16,6 +17,7 @@ import { parseTenantShard, type TenantId, type TimelineId } from '../base/ids.ts
 import { decodeLocation, encodeLocation, isAttached, type LocationConf, planTransition } from './location.ts';
 import type { NodeDeps } from './node.ts';
 import { CONFIG_NAME, shardText, TENANTS, type TenantShard, tenantDirectory } from './remote/paths.ts';
+import { mayPassInTime } from './remote/retry.ts';
 import { Secondary } from './secondary.ts';
 import type { ServedTimeline, ServedTimelines } from './served.ts';
 import { DEFAULT_STRIPE_SIZE } from './shard.ts';
@@ -25,6 +27,11 @@ import type { ReAttached } from './upcalls.ts';
 
 /** Requests wait this long for a tenant or a timeline that is not active yet. */
 export const ACTIVE_WAIT_MS = 5000;
+
+/** A tenant without keys is looked at again this often. */
+const REOPEN_MS = 5000;
+/** Tenants whose configuration is read at once. */
+const STARTS_AT_ONCE = 16;
 
 interface Slot {
   readonly at: TenantShard;
@@ -44,6 +51,8 @@ export class Tenants implements ServedTimelines {
   readonly deps: NodeDeps;
   private readonly slots = new Map<string, Slot>();
   private readonly changing = new Map<string, Semaphore>();
+  /** Tenants that are to be here and cannot, for want of keys; and why. */
+  private readonly closed = new Map<string, Fault>();
   private readonly stopping = new AbortController();
 
   constructor(deps: NodeDeps) {
@@ -54,40 +63,38 @@ export class Tenants implements ServedTimelines {
 
   /** Resolves when the control plane has said what is ours; attaching goes on by itself. */
   async start(): Promise<void> {
-    const { controlPlane, log } = this.deps;
-    const kept = await this.readKept();
+    const { controlPlane, disk, log } = this.deps;
+    const kept = await this.keptShards();
     const answer = await controlPlane.reAttach(kept.size === 0, this.stopping.signal);
-    const wanted = answer ? wantedOf(answer, kept) : this.keptLocations(kept);
-    for (const { at } of kept.values()) {
-      if (!wanted.has(shardText(at))) await this.deps.disk.removeTree(tenantDirectory(at));
-    }
-    for (const { at, conf } of wanted.values()) await this.upsert(at, conf);
+    const wanted = answer ? saidOf(answer) : new Map([...kept].map(([name, at]) => [name, { at }]));
+    for (const [name, at] of kept) if (!wanted.has(name)) await disk.removeTree(tenantDirectory(at));
+    const turns = new Semaphore(STARTS_AT_ONCE);
+    await Promise.all([...wanted.values()].map(one => turns.run(() => this.bringBack(one))));
     log.info('tenants are being attached', { known: kept.size, attached: wanted.size });
   }
 
-  /** Every tenant directory, with its configuration where that can be read. */
-  private async readKept(): Promise<Map<string, Kept>> {
+  /** Every tenant directory. */
+  private async keptShards(): Promise<Map<string, TenantShard>> {
     const { disk, log } = this.deps;
-    const kept = new Map<string, Kept>();
+    const kept = new Map<string, TenantShard>();
     if (!(await disk.stat(TENANTS))) return kept;
     for (const name of await disk.list(TENANTS)) {
       const at = shardOf(name);
-      if (!at) {
-        log.info('not a tenant: left alone', { name });
-        continue;
-      }
-      kept.set(name, { at, conf: await this.readConfig(at) });
+      if (at) kept.set(name, at);
+      else log.info('not a tenant: left alone', { name });
     }
     return kept;
   }
 
+  /** What this node kept of it; undefined when there is nothing that can be read, now or later. */
   private async readConfig(at: TenantShard): Promise<LocationConf | undefined> {
     const where = `${tenantDirectory(at)}/${CONFIG_NAME}`;
     try {
       return decodeLocation(await this.vaultOf(at).readFile(CONFIG_NAME), where);
     } catch (error) {
-      if (!isFault(error)) throw error;
-      this.deps.log.warn('the configuration of a tenant cannot be read', { where, error: error.message });
+      if (!isFault(error) || mayPassInTime(error)) throw error;
+      if (error.code !== 'file-missing')
+        this.deps.log.warn('the configuration of a tenant cannot be read', { where, error: error.message });
       return undefined;
     }
   }
@@ -96,19 +103,49 @@ export class Tenants implements ServedTimelines {
     return this.deps.vault(tenantDirectory(at), { tenant: at.tenant });
   }
 
-  /** Without a control plane to ask: what was here is here again. */
-  private keptLocations(kept: ReadonlyMap<string, Kept>): Map<string, Wanted> {
-    const raise = this.deps.controlPlane.standsAlone ? 1 : 0;
-    const wanted = new Map<string, Wanted>();
-    for (const [name, { at, conf }] of kept) {
-      if (!conf) {
-        this.deps.log.error('a tenant is not attached: nobody says how', { tenant: name });
-        continue;
-      }
-      const generation = isAttached(conf) ? conf.generation + raise : conf.generation;
-      wanted.set(name, { at, conf: { ...conf, generation } });
+  /** As it was here, or as the control plane says; without keys it is closed, and tried again in the background. */
+  private async bringBack(one: Said): Promise<void> {
+    try {
+      await this.place(one);
+    } catch (error) {
+      if (!isFault(error) || this.stopping.signal.aborted) throw error;
+      const name = shardText(one.at);
+      this.deps.log.error('a tenant cannot be attached now; it is tried again', {
+        tenant: name,
+        error: error.message,
+        hint: error.hint,
+      });
+      this.closed.set(name, error);
+      void this.reopen(one).catch(later => {
+        if (!this.stopping.signal.aborted)
+          this.deps.log.error('a tenant stays closed', { tenant: name, error: later });
+      });
     }
-    return wanted;
+  }
+
+  private async place({ at, said }: Said): Promise<void> {
+    const kept = await this.readConfig(at);
+    const raise = this.deps.controlPlane.standsAlone ? 1 : 0;
+    const conf = said ? locationSaid(said, kept) : kept && raised(kept, raise);
+    if (conf) await this.upsert(at, conf);
+    else this.deps.log.error('a tenant is not attached: nobody says how', { tenant: shardText(at) });
+  }
+
+  private async reopen(one: Said): Promise<void> {
+    const { clock } = this.deps;
+    const name = shardText(one.at);
+    for (;;) {
+      await clock.sleep(REOPEN_MS, this.stopping.signal);
+      if (!this.closed.has(name)) return; // somebody said since how it is to be here
+      try {
+        await this.place(one);
+        this.closed.delete(name);
+        return;
+      } catch (error) {
+        if (!isFault(error)) throw error;
+        this.closed.set(name, error);
+      }
+    }
   }
 
   // ------------------------------------------------------------------------------------------------------ changes
@@ -130,7 +167,9 @@ export class Tenants implements ServedTimelines {
       if (slot?.tenant && conf.mode === 'AttachedStale' && options.flushMs) {
         await slot.tenant.flush(options.flushMs);
       }
+      await this.claim(at, conf);
       await this.vaultOf(at).writeFile(CONFIG_NAME, encodeLocation(conf));
+      this.closed.delete(name);
       if (slot && plan.do === 'update') {
         slot.conf = conf;
         slot.tenant?.update(conf);
@@ -147,6 +186,21 @@ export class Tenants implements ServedTimelines {
     });
   }
 
+  /** Nothing is written under keys of another CMK than the one that was named. */
+  private async claim(at: TenantShard, conf: LocationConf): Promise<void> {
+    try {
+      await this.deps.claimKeys(at.tenant, conf.overrides.encryption_key);
+    } catch (error) {
+      this.releaseIfGone(at.tenant);
+      throw error;
+    }
+  }
+
+  private releaseIfGone(tenant: TenantId): void {
+    const closed = [...this.closed.keys()].some(name => shardOf(name)?.tenant === tenant);
+    if (this.shardsOf(tenant).length === 0 && !closed) this.deps.releaseKeys(tenant);
+  }
+
   private async stopSlot(slot: Slot | undefined): Promise<void> {
     if (!slot) return;
     await slot.secondary?.stop(moved(slot.at));
@@ -158,6 +212,7 @@ export class Tenants implements ServedTimelines {
     return this.exclusively(at, async () => {
       const slot = this.slotOf(at);
       const conf = change(slot.conf);
+      await this.claim(at, conf);
       await this.vaultOf(at).writeFile(CONFIG_NAME, encodeLocation(conf));
       slot.conf = conf;
       slot.tenant?.update(conf);
@@ -171,8 +226,9 @@ export class Tenants implements ServedTimelines {
       if (slot?.tenant && options.flushMs) await slot.tenant.flush(options.flushMs);
       await this.stopSlot(slot);
       this.slots.delete(shardText(at));
+      this.closed.delete(shardText(at));
       await this.deps.disk.removeTree(tenantDirectory(at));
-      if (!this.shardsOf(at.tenant).length) this.deps.releaseKeys(at.tenant);
+      this.releaseIfGone(at.tenant);
     });
   }
 
@@ -201,6 +257,8 @@ export class Tenants implements ServedTimelines {
   private slotOf(at: TenantShard): Slot {
     const slot = this.slots.get(shardText(at));
     if (slot) return slot;
+    const closed = this.closed.get(shardText(at));
+    if (closed) throw closed;
     throw new Fault('tenant-missing', `tenant ${shardText(at)} not found`, {
       hint: 'It is not attached to this pageserver.',
     });
@@ -253,6 +311,7 @@ export class Tenants implements ServedTimelines {
     this.checkOpen();
     const tenants = this.shardsOf(tenantId).flatMap(({ tenant }) => tenant ?? []);
     if (tenants.length === 0) {
+      for (const [name, why] of this.closed) if (shardOf(name)?.tenant === tenantId) throw why;
       throw new Fault('tenant-missing', `tenant ${tenantId} not found`, {
         hint: 'It is not attached to this pageserver.',
       });
@@ -284,37 +343,33 @@ export class Tenants implements ServedTimelines {
   }
 }
 
-interface Kept {
+/** A shard that is to be here: as the control plane says, or else as this node kept it. */
+interface Said {
   readonly at: TenantShard;
-  readonly conf: LocationConf | undefined;
+  readonly said?: ReAttached;
 }
 
-interface Wanted {
-  readonly at: TenantShard;
-  readonly conf: LocationConf;
+function saidOf(answer: readonly ReAttached[]): Map<string, Said> {
+  const here = answer.filter(({ mode }) => mode !== 'Detached');
+  return new Map(here.map(said => [shardText(said.at), { at: said.at, said }]));
 }
 
-/** The control plane's answer, with the settings that this node remembers. */
-function wantedOf(answer: readonly ReAttached[], kept: ReadonlyMap<string, Kept>): Map<string, Wanted> {
-  const wanted = new Map<string, Wanted>();
-  for (const { at, mode, generation, stripeSize } of answer) {
-    if (mode === 'Detached') continue;
-    const name = shardText(at);
-    const before = kept.get(name)?.conf;
-    const stripes = at.shard.count > 0 ? (stripeSize ?? before?.stripeSize) : undefined;
-    wanted.set(name, {
-      at,
-      conf: {
-        mode,
-        generation: mode === 'Secondary' ? 0 : (generation ?? 0),
-        warm: before?.warm ?? true,
-        stripeSize: stripes ?? DEFAULT_STRIPE_SIZE,
-        overrides: before?.overrides ?? {},
-      },
-    });
-  }
-  return wanted;
+/** The control plane's word, with the settings that this node remembers. */
+function locationSaid(said: ReAttached, kept: LocationConf | undefined): LocationConf {
+  const { at, generation, stripeSize } = said;
+  const mode = said.mode as LocationConf['mode'];
+  const stripes = at.shard.count > 0 ? (stripeSize ?? kept?.stripeSize) : undefined;
+  return {
+    mode,
+    generation: mode === 'Secondary' ? 0 : (generation ?? 0),
+    warm: kept?.warm ?? true,
+    stripeSize: stripes ?? DEFAULT_STRIPE_SIZE,
+    overrides: kept?.overrides ?? {},
+  };
 }
+
+const raised = (conf: LocationConf, by: number): LocationConf =>
+  isAttached(conf) ? { ...conf, generation: conf.generation + by } : conf;
 
 function shardOf(name: string): TenantShard | undefined {
   try {

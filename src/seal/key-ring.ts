@@ -13,7 +13,7 @@ import { Fault, isFault } from '../base/fault.ts';
 import type { Random } from '../base/ports.ts';
 import { KeyAdmin } from './key-admin.ts';
 import type { KeyCalls } from './key-calls.ts';
-import { currentKek } from './key-document.ts';
+import { currentKek, formatCmk, parseCmk } from './key-document.ts';
 import { boundMs, type KeyNews, type KeyPhase, type KeyTimes, type KeyTrouble } from './key-state.ts';
 import type { KeyHolder, KeyStore } from './key-store.ts';
 import { noFiles, type RewrapProgress, rewrapPass, type SealedFiles } from './rewrap.ts';
@@ -118,6 +118,29 @@ export class KeyRing {
       if (error !== attached.stop.signal.reason) throw error;
     });
     return keys;
+  }
+
+  /**
+   * The tenant's keys under the CMK that its configuration names. If its key document names another one, somebody
+   * changed either without the other, or put a foreign document into the store: it is refused before a byte is
+   * sealed under it.
+   */
+  async claim(tenant: string, cmk: string | undefined): Promise<void> {
+    const named = cmk === undefined ? undefined : formatCmk(parseCmk(cmk));
+    const keys = this.attach(tenant, named);
+    await keys.ready();
+    if (named === undefined || named === keys.document!.cmk) return;
+    await keys.ask(); // changed since we looked
+    keys.check();
+    const found = keys.document!.cmk;
+    if (named === found) return;
+    throw new Fault(
+      'key-conflict',
+      `tenant ${tenant} is to be under ${named}; its key document names ${found}`,
+      {
+        hint: `To move it: lakebed keys change ${tenant} ${named}, and then name that key. If nobody did, ask who can write to the store.`,
+      },
+    );
   }
 
   keysOf(tenant: string): TenantKeys | undefined {

@@ -19,6 +19,9 @@
 // what was unwrapped lives `lifetime` from the start of the last success and no longer: within lifetime of the
 // switch, answered or not. `boundMs` = poll + lifetime covers both, with the wipe of memory.
 
+import { tryParseDuration } from '../base/duration.ts';
+import { Fault } from '../base/fault.ts';
+
 export interface KeyTimes {
   /** How often the CMK is asked. */
   readonly pollMs: number;
@@ -31,6 +34,30 @@ export interface KeyTimes {
 }
 
 export const KEY_TIMES: KeyTimes = { pollMs: 60_000, lifetimeMs: 300_000, requestMs: 10_000, retryMs: 1_000 };
+
+/** Shorter ones would ask a key service more often than it likes; longer ones are no bound any more. */
+const TIMES_MIN_MS = 100;
+const TIMES_MAX_MS = 24 * 3_600_000;
+
+/** The times of a deployment: its own poll and lifetime where the environment names them. */
+export function keyTimes(environment: (name: string) => string | undefined): KeyTimes {
+  const pollMs = timeOf('LAKEBED_KEY_POLL', environment, KEY_TIMES.pollMs);
+  const lifetimeMs = timeOf('LAKEBED_KEY_LIFETIME', environment, KEY_TIMES.lifetimeMs);
+  if (lifetimeMs >= pollMs) return { ...KEY_TIMES, pollMs, lifetimeMs };
+  throw new Fault('config-invalid', 'keys would live shorter than until the next poll of the key service', {
+    hint: 'Give a LAKEBED_KEY_LIFETIME of several LAKEBED_KEY_POLL.',
+  });
+}
+
+function timeOf(name: string, environment: (name: string) => string | undefined, otherwise: number): number {
+  const text = environment(name) || environment(`NEON_${name}`) || '';
+  if (text === '') return otherwise;
+  const ms = tryParseDuration(text);
+  if (ms !== undefined && ms >= TIMES_MIN_MS && ms <= TIMES_MAX_MS) return ms;
+  throw new Fault('config-invalid', `${name} is not a span of time: "${text}"`, {
+    hint: 'Write it as 60s or 5min; from 100ms to 24h.',
+  });
+}
 
 export const boundMs = (times: KeyTimes): number => times.pollMs + times.lifetimeMs;
 

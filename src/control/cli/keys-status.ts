@@ -5,7 +5,7 @@ import { flagOption, type Verb, type VerbInput, type World } from '../../base/co
 import { isFault } from '../../base/fault.ts';
 import type { KeyState } from '../../base/ports.ts';
 import { isShredded, type KekEntry, type KeyDocument } from '../../seal/key-document.ts';
-import { boundMs, KEY_TIMES } from '../../seal/key-state.ts';
+import { boundMs, keyTimes } from '../../seal/key-state.ts';
 import type { KeyHolder } from '../../seal/key-store.ts';
 import { ACCESS_OPTIONS, type Access, openAccess, tenantsOf } from './keys-access.ts';
 
@@ -50,11 +50,13 @@ async function run(input: VerbInput, world: World): Promise<number> {
   for (const tenant of await tenantsOf(access, input)) {
     tenants.push(await statusOf(access, await access.admin.load(tenant)));
   }
-  const { pollMs, lifetimeMs } = KEY_TIMES;
+  // As of this environment; a service tells its own in its metrics.
+  const times = keyTimes(world.environment);
+  const { pollMs, lifetimeMs } = times;
   const bound = {
     pollSeconds: pollMs / 1000,
     lifetimeSeconds: lifetimeMs / 1000,
-    boundSeconds: boundMs(KEY_TIMES) / 1000,
+    boundSeconds: boundMs(times) / 1000,
   };
   const { terminal } = world;
   if (flagOption(input, 'json')) terminal.write(`${JSON.stringify({ ...bound, tenants }, undefined, 2)}\n`);

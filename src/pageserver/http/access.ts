@@ -62,7 +62,9 @@ export async function activeTimeline(
   at: TenantShard,
   id: TenantTimeline['id'],
 ): Promise<TenantTimeline> {
-  return tenants.get(at).activeTimeline(id, ACTIVE_WAIT_MS);
+  const timeline = await tenants.get(at).activeTimeline(id, ACTIVE_WAIT_MS);
+  timeline.checkKeys();
+  return timeline;
 }
 
 /** Where Neon's status is not that of the Fault's kind. */
