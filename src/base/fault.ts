@@ -88,6 +88,27 @@ export const FAULTS = {
   'role-failed': 'unavailable',
   'compute-failed': 'unavailable',
   'pageserver-refused': 'invalid',
+  // manager
+  'catalog-unavailable': 'unavailable',
+  'catalog-newer': 'invalid',
+  'catalog-locked': 'conflict',
+  'project-missing': 'missing',
+  'branch-missing': 'missing',
+  'endpoint-missing': 'missing',
+  'operation-missing': 'missing',
+  'role-missing': 'missing',
+  'database-missing': 'missing',
+  'key-config-missing': 'missing',
+  'name-taken': 'conflict',
+  'branch-protected': 'conflict',
+  'branch-has-children': 'conflict',
+  'in-use': 'conflict',
+  'request-invalid': 'invalid',
+  'endpoint-disabled': 'denied',
+  'driver-missing': 'unavailable',
+  'node-missing': 'unavailable',
+  'compute-refused': 'conflict',
+  'route-unknown': 'missing',
 } as const satisfies Record<string, FaultKind>;
 
 export type FaultCode = keyof typeof FAULTS;

@@ -111,6 +111,8 @@ export interface Connection {
   destroy(): void;
   /** The bytes travel under TLS already. */
   readonly secure?: boolean;
+  /** The name by which a TLS client called this server. */
+  readonly serverName?: string;
   /** Go on under TLS; absent where none is configured. This connection must not be used afterwards. */
   upgradeTls?(): Promise<Connection>;
 }
@@ -134,6 +136,8 @@ export interface HttpCall {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Uint8Array;
+  /** In place of `body`: sent piece by piece, as fast as the other end takes it. Broken off when it throws. */
+  readonly stream?: AsyncIterable<Uint8Array>;
   /** For the whole of the answer's head; its body may take longer. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -250,4 +254,28 @@ export interface Computes {
   /** Unpacks a base backup's tar into the data directory. */
   unpack(directory: string, tar: AsyncIterable<Uint8Array>): Promise<void>;
   run(major: number, directory: string, log: string): Running;
+}
+
+/** One change of the catalog: a whole row in place of the one with its `id`, or a row gone. */
+export type CatalogChange =
+  | { readonly put: string; readonly row: Readonly<Record<string, unknown>> }
+  | { readonly remove: string; readonly id: string };
+
+/** A step of the catalog's schema, in order; those that were taken are never changed. */
+export interface CatalogMigration {
+  readonly number: number;
+  readonly name: string;
+  readonly sql: string;
+}
+
+/**
+ * What the manager wants, kept durably: rows by table, read whole at the start and changed by commits. Column names
+ * are those of the migrations; times and sizes are numbers, json columns values, SQL's null is undefined. One
+ * process at a time. Errors: `catalog-unavailable`, `catalog-newer`, `catalog-locked`.
+ */
+export interface Catalog {
+  load(table: string): Promise<Readonly<Record<string, unknown>>[]>;
+  /** All of them or none; durable when it resolves. A rejection leaves open whether they happened. */
+  commit(changes: readonly CatalogChange[]): Promise<void>;
+  close(): Promise<void>;
 }

@@ -160,11 +160,18 @@ function connect(
 /** Server names are names: an address is not sent. */
 const sni = (host: string): string => (net.isIP(host) ? '' : host);
 
+/** Node's types do not know it: the name in a client's hello, false without one. */
+function serverNameOf(socket: net.Socket): string | undefined {
+  const { servername } = socket as net.Socket & { servername?: string | false };
+  return servername || undefined;
+}
+
 type Upgrade = NetOptions['serverTls'] | { readonly connect: tls.ConnectionOptions } | undefined;
 
 class SocketConnection implements Connection {
   readonly peer: string;
   readonly secure: boolean;
+  readonly serverName?: string;
   readonly upgradeTls?: () => Promise<Connection>;
   private readonly socket: net.Socket;
   private readonly options: NetOptions;
@@ -180,6 +187,8 @@ class SocketConnection implements Connection {
     this.socket = socket;
     this.options = options;
     this.secure = socket instanceof tls.TLSSocket;
+    const name = serverNameOf(socket);
+    if (name !== undefined) this.serverName = name;
     this.peer = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
     if (upgrade) this.upgradeTls = () => this.upgrade(upgrade);
     socket.setTimeout(0);
