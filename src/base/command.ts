@@ -78,6 +78,8 @@ export interface World {
   readonly clock: Clock;
   readonly random: Random;
   readonly net: Net;
+  /** A Net whose connections can go on under TLS; with `verify`, to a name that the machine's authorities vouch for. */
+  tlsNet?(verify: boolean): Net;
   readonly terminal: Terminal;
   /** The file system below a directory (relative to the working directory, or absolute). */
   disk(root: string): Disk;
@@ -90,6 +92,11 @@ export interface World {
   readonly http: Http;
   readonly programs: Programs;
   readonly computes: Computes;
+  /**
+   * Postgres does not run as root: what root made is given to somebody who may run it, the owner of the directory around
+   * it where that is not root, or `postgres`, or nobody. Their name; undefined when we are not root.
+   */
+  handOver?(path: string): Promise<string | undefined>;
   environment(name: string): string | undefined;
   /** Aborted when the user interrupts. */
   readonly signal: AbortSignal;

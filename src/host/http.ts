@@ -1,12 +1,14 @@
 // HTTP, served and called. The server is node:http with a service's table of routes behind it (base/http.ts): the
 // table is data that also makes the OpenAPI document and can be called without a socket, which is all that a
-// framework would add, so there is none. Limits: a request's head within 15 s, its whole within 5 minutes, an idle
-// connection for 75 s, heads of 16 KiB, this many connections at once.
+// framework would add, so there is none. Limits: a request's head within 15 s, an idle connection for 75 s, heads of
+// 16 KiB, this many connections at once; a body may take as long as it comes (an import takes hours), and one that
+// stops coming while we wait for it is cut after 5 minutes.
 //
 // Bodies stream with back pressure, both ways. What a handler leaves unread of a body (Neon's clients send one with
 // GET) is read and dropped, so that the connection can be used again.
 
 import {
+  type ClientRequest,
   createServer,
   type IncomingMessage,
   request as plainRequest,
@@ -22,12 +24,14 @@ import type { ReloadingCertificate } from './tls.ts';
 
 const LIMITS = {
   headersTimeout: 15_000,
-  requestTimeout: 300_000,
+  requestTimeout: 0,
   keepAliveTimeout: 75_000,
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16 * 1024,
 } as const;
 const CONNECTIONS_MAX = 10_000;
+/** A body that does not go on for so long, though it is waited for. */
+const BODY_SILENCE_MS = 300_000;
 /** What is left of a body after the answer; more than this and the connection is closed instead. */
 const DRAIN_BYTES_MAX = 1024 * 1024;
 
@@ -93,6 +97,7 @@ async function serve(api: HttpApi, req: IncomingMessage, res: ServerResponse): P
   });
   req.on('error', () => {});
   res.on('error', () => {});
+  cutWhenSilent(req);
   const answer = await api.dispatch(requestOf(req, gone.signal));
   try {
     await send(answer, req, res);
@@ -100,6 +105,18 @@ async function serve(api: HttpApi, req: IncomingMessage, res: ServerResponse): P
     // The answer had begun: all that is left is to cut the connection, which the client can tell from an end.
     res.destroy();
   }
+}
+
+function cutWhenSilent(req: IncomingMessage): void {
+  const { headers, socket } = req;
+  if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) return;
+  let before = -1;
+  const timer = setInterval(() => {
+    const isWaitingForUs = req.readableLength > 0;
+    if (!req.complete && !isWaitingForUs && socket.bytesRead === before) req.destroy();
+    before = socket.bytesRead;
+  }, BODY_SILENCE_MS).unref();
+  req.once('close', () => clearInterval(timer));
 }
 
 function requestOf(req: IncomingMessage, signal: AbortSignal): HttpRequest {
@@ -209,6 +226,19 @@ function request(call: HttpCall, options: HttpClientOptions): Promise<HttpReply>
         body: res,
       });
     });
-    req.end(call.body);
+    if (call.stream === undefined) req.end(call.body);
+    else sendStream(req, call.stream).catch((error: unknown) => req.destroy(error as Error));
   });
+}
+
+/** Until the stream ends, or the request does: the other end may have answered before it heard all. */
+async function sendStream(req: ClientRequest, stream: AsyncIterable<Uint8Array>): Promise<void> {
+  const over = new Promise<'over'>(resolve => req.once('close', () => resolve('over')));
+  for await (const piece of stream) {
+    if (req.destroyed) return;
+    if (req.write(piece)) continue;
+    const drained = new Promise<'drained'>(resolve => req.once('drain', () => resolve('drained')));
+    if ((await Promise.race([drained, over])) === 'over') return;
+  }
+  req.end();
 }

@@ -4,6 +4,7 @@ import type { World } from '../base/command.ts';
 import { hostClock } from './clock.ts';
 import { processComputes } from './computes-process.ts';
 import { hostDisk } from './disk.ts';
+import { handOver } from './hand-over.ts';
 import { hostHttp } from './http.ts';
 import { hostNet } from './net.ts';
 import { openBlobs } from './open-blobs.ts';
@@ -26,6 +27,7 @@ export function hostWorld(): World {
     clock: hostClock,
     random: hostRandom,
     net: hostNet(),
+    tlsNet: verify => hostNet({ clientTls: { rejectUnauthorized: verify } }),
     terminal: hostTerminal(),
     disk: hostDisk,
     blobs: openBlobs,
@@ -34,6 +36,7 @@ export function hostWorld(): World {
     http: hostHttp(),
     programs: hostPrograms,
     computes: processComputes(process.env['NEON_PG_DIR']),
+    handOver,
     environment: name => (name === 'PWD' ? process.cwd() : process.env[name]),
     signal: interrupted.signal,
   };

@@ -10,7 +10,6 @@ import { WalReader } from '../xlog/reader.ts';
 import { WalRecord } from '../xlog/record.ts';
 import type { TenantTimeline } from './tenant-timeline.ts';
 
-const SEGMENT_SIZE = 16 * 1024 * 1024;
 const PIECE_BYTES = 1024 * 1024;
 const SEGMENT = /(?:^|\/)[0-9A-F]{24}(?:\.partial)?$/;
 
@@ -31,10 +30,10 @@ export async function importWal(timeline: TenantTimeline, { start, end, tar }: W
     );
   }
   const ingest = await timeline.openIngest();
-  const { dialect } = timeline.pgdata;
-  const reader = new WalReader({ start, dialect, segmentSize: SEGMENT_SIZE, checkPrev: true });
+  const { dialect, walSegmentSize: segmentSize } = timeline.pgdata;
+  const reader = new WalReader({ start, dialect, segmentSize, checkPrev: true });
   const record = new WalRecord();
-  let skip = start % SEGMENT_SIZE;
+  let skip = start % segmentSize;
   for await (const { name, bytes, offset, size, isDirectory } of readTar(
     tar,
     path => SEGMENT.test(path),

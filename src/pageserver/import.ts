@@ -223,7 +223,7 @@ export class FileImport {
     );
     this.put(FULL_PAGE_WRITES_NAME, fullPageWrites(checkpoint.fullPageWrites, start));
     writer.fullPageWrites(checkpoint.fullPageWrites, start);
-    this.pgdata.hasChecksums = control.dataChecksumVersion !== 0;
+    this.pgdata.settle(control);
     writer.advance(start, 0);
     await writer.ready();
     return { control, label, start, wasShutDown };

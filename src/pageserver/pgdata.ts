@@ -28,6 +28,7 @@ import { setPageChecksum } from '../xlog/checksum.ts';
 import { type ControlFile, readControlFile } from '../xlog/control-file.ts';
 import type { Dialect } from '../xlog/dialect.ts';
 import { BLCKSZ, pageOver } from '../xlog/page.ts';
+import { DEFAULT_SEGMENT_SIZE } from '../xlog/segment.ts';
 import { Directory, NOT_KNOWN, readRelationEntry, readSizeEntry, type SizeEntry } from './directory.ts';
 import { BLK_SIZE, nameHash, REL_NAMES, REL_SIZES, relOfSlru } from './key.ts';
 import { CHECKPOINT_NAME, CONTROL_FILE_NAME, findInBucket, Names, relationName } from './names.ts';
@@ -59,6 +60,8 @@ export class PgData {
   commitTime: number | undefined;
   /** Pages carry checksums. */
   hasChecksums = false;
+  /** Of the log: initdb --wal-segsize. */
+  walSegmentSize = DEFAULT_SEGMENT_SIZE;
 
   private loading: Promise<void> | undefined;
   private isLoaded = false;
@@ -96,8 +99,14 @@ export class PgData {
     this.directory.loaded(lsn);
     this.commitTime = snapshot.commitTime;
     const control = this.names.get(CONTROL_FILE_NAME);
-    if (control !== undefined) this.hasChecksums = readControlFile(control).dataChecksumVersion !== 0;
+    if (control !== undefined) this.settle(readControlFile(control));
     this.isLoaded = true;
+  }
+
+  /** What pg_control says for the life of a cluster. */
+  settle(control: ControlFile): void {
+    this.hasChecksums = control.dataChecksumVersion !== 0;
+    this.walSegmentSize = control.xlogSegSize;
   }
 
   /** Bytes of all relations, newest state. */

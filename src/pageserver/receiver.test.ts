@@ -244,7 +244,7 @@ afterEach(async () => {
 });
 
 test('where WAL goes on', () => {
-  expect([0x2000001, 0x2000000, 0x2002000, 0x2002028].map(streamStart)).toEqual([
+  expect([0x2000001, 0x2000000, 0x2002000, 0x2002028].map(lsn => streamStart(lsn))).toEqual([
     0x2000008, 0x2000028, 0x2002018, 0x2002028,
   ]);
 });

@@ -32,6 +32,10 @@ export class TimelineSink implements WalSink {
     this.dialect = options.ingest.pgdata.dialect;
   }
 
+  get walSegmentSize(): number {
+    return this.ingest.pgdata.walSegmentSize;
+  }
+
   get lastRecordLsn(): number {
     return this.timeline.lastRecordLsn;
   }

@@ -70,9 +70,9 @@ export class StreamEnded extends Error {
 }
 
 /** Where WAL goes on after the record that ends at `lsn`. */
-export function streamStart(lsn: number): Lsn {
+export function streamStart(lsn: number, segmentSize = DEFAULT_SEGMENT_SIZE): Lsn {
   const aligned = alignLsn(lsn);
-  if (aligned % DEFAULT_SEGMENT_SIZE === 0) return (aligned + LONG_PAGE_HEADER_SIZE) as Lsn;
+  if (aligned % segmentSize === 0) return (aligned + LONG_PAGE_HEADER_SIZE) as Lsn;
   if (aligned % XLOG_BLCKSZ === 0) return (aligned + SHORT_PAGE_HEADER_SIZE) as Lsn;
   return aligned;
 }
@@ -92,7 +92,7 @@ export async function receiveWal(
     signal.throwIfAborted();
     const { rows } = await client.query('IDENTIFY_SYSTEM');
     events.identified(parseLsn(rows[0]?.[2] ?? ''));
-    const start = streamStart(sink.lastRecordLsn);
+    const start = streamStart(sink.lastRecordLsn, sink.walSegmentSize);
     if (sink.lastRecordLsn === 0) throw new Violation('a timeline without a position cannot receive WAL');
     const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(start)}`);
     return await new Stream(copy, start, sink, events, deps).run(signal);
@@ -165,7 +165,8 @@ class Stream {
     this.sink = sink;
     this.events = events;
     this.deps = deps;
-    this.reader = new WalReader({ start, dialect: sink.dialect, checkPrev: true });
+    const segmentSize = sink.walSegmentSize ?? DEFAULT_SEGMENT_SIZE;
+    this.reader = new WalReader({ start, dialect: sink.dialect, segmentSize, checkPrev: true });
     this.expected = start;
   }
 

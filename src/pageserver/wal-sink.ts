@@ -7,6 +7,8 @@ import type { WalRecord } from '../xlog/record.ts';
 
 export interface WalSink {
   readonly dialect: Dialect;
+  /** Of the log; 16 MiB unless it says. */
+  readonly walSegmentSize?: number;
   /** Every record up to here is in. */
   readonly lastRecordLsn: number;
   /** Somebody waits for WAL that is not here. */

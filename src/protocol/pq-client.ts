@@ -58,6 +58,12 @@ export interface QueryResult {
   readonly tag: string;
 }
 
+export type MixedOut =
+  /** A result with rows begins; a COPY OUT begins. */
+  | { readonly kind: 'rows' | 'copy' }
+  | { readonly kind: 'row'; readonly row: (string | null)[] }
+  | { readonly kind: 'data'; readonly bytes: Uint8Array };
+
 const CONNECT_MS = 10_000;
 const BODY_BYTES_MAX = 256 * 1024 * 1024;
 
@@ -196,6 +202,20 @@ export class PqClient {
     }
   }
 
+  /** A command that answers with rows and COPY OUTs by turns (BASE_BACKUP); the client can go on after its end. */
+  async *mixedOut(text: string): AsyncGenerator<MixedOut> {
+    await this.connection.write(frame(TAG.query, utf8(`${text}\0`)));
+    for (;;) {
+      const { tag, body } = await this.nextOfQuery();
+      if (tag === TAG.copyData) yield { kind: 'data', bytes: body };
+      else if (tag === TAG.dataRow) yield { kind: 'row', row: readDataRow(body) };
+      else if (tag === TAG.rowDescription) yield { kind: 'rows' };
+      else if (tag === TAG.copyOutResponse) yield { kind: 'copy' };
+      else if (tag === TAG.readyForQuery) return;
+      else if (!COPY_OUT_AROUND.has(tag)) throw unexpected({ tag, body });
+    }
+  }
+
   async end(): Promise<void> {
     try {
       await this.connection.write(terminate());
@@ -221,6 +241,8 @@ export class CopyStream {
   private readonly connection: Connection;
   private readonly nextFrame: () => Promise<Frame>;
   private finished = false;
+  /** The copy was ended by a server that is going down in good order. */
+  shutDown = false;
 
   constructor(connection: Connection, nextFrame: () => Promise<Frame>) {
     this.connection = connection;
@@ -232,7 +254,9 @@ export class CopyStream {
     if (this.finished) return undefined;
     const message = await this.nextFrame();
     if (message.tag === TAG.copyData) return message.body;
-    if (message.tag !== TAG.copyDone) throw unexpected(message);
+    // A walsender whose server is shut down says that its command is complete, and no more.
+    if (message.tag === TAG.commandComplete) this.shutDown = true;
+    else if (message.tag !== TAG.copyDone) throw unexpected(message);
     this.finished = true;
     return undefined;
   }
