@@ -5,7 +5,9 @@
 // there are any. A manager that does not answer is told again later; sessions do not notice.
 
 import { Fault, isFault } from '../../base/fault.ts';
+import { HttpApi, route, StatusError, text } from '../../base/http.ts';
 import { Metrics, SECONDS } from '../../base/metrics.ts';
+import { openApiRoute } from '../../base/openapi.ts';
 import type { Clock, Listener, Log, Net, Random } from '../../base/ports.ts';
 import { CancelKeys } from './cancel-keys.ts';
 import type { ComputeDoor, EndpointActivity } from './compute-door.ts';
@@ -84,6 +86,31 @@ export class ComputeProxy {
       byEndpoint.set(endpointId, so);
     }
     return [...byEndpoint].map(([endpointId, so]) => ({ endpointId, ...so }));
+  }
+
+  /** Status and metrics, for whoever watches. */
+  api(version: string): HttpApi {
+    const open = { method: 'GET', access: 'open', answerType: 'text/plain' } as const;
+    const api: HttpApi = new HttpApi(
+      [
+        route({ ...open, path: '/status', summary: 'Alive.', handle: () => text('') }),
+        route({
+          ...open,
+          path: '/metrics',
+          summary: 'Metrics in the text format of Prometheus.',
+          handle: () => text(this.metrics.exposition(), 'text/plain; version=0.0.4'),
+        }),
+        openApiRoute(() => api),
+      ],
+      {
+        title: 'Lakebed proxy',
+        version,
+        authorize: async r => {
+          if (r.access !== 'open') throw new StatusError(403, 'nothing else is open here');
+        },
+      },
+    );
+    return api;
   }
 
   private onLive(session: LiveSession): () => void {
