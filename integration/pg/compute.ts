@@ -73,6 +73,11 @@ export class Compute {
     return this.process !== undefined && this.process.exitCode === null && this.process.signalCode === null;
   }
 
+  /** Of the postmaster. */
+  get pid(): number {
+    return this.process?.pid ?? 0;
+  }
+
   get log(): string {
     try {
       return readFileSync(join(this.dir, 'log'), 'utf8');

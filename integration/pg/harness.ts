@@ -9,17 +9,25 @@
 //   ...
 //   await storage.stop()
 
-import { execFileSync } from 'node:child_process';
-import { generateKeyPairSync } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'vitest';
 import { tenantId } from '../../src/base/ids.ts';
 import { signToken } from '../../src/protocol/jwt.ts';
-import { freePort, neonMajors } from '../safekeeper/neon-postgres.ts';
+import { neonMajors } from '../safekeeper/neon-postgres.ts';
 import { Compute, type ComputeOptions } from './compute.ts';
-import { Daemon } from './daemon.ts';
+import type { Daemon } from './daemon.ts';
+import {
+  type Daemons,
+  makeDaemons,
+  privateKey,
+  type Safekeeper,
+  type StorageOptions,
+  stepClock,
+  storeOf,
+} from './daemons.ts';
+import type { Wire } from './wire.ts';
 
 /** Majors of Neon's Postgres that are at hand; says so once when there are none. */
 export function majorsHere(suite: string): number[] {
@@ -31,16 +39,6 @@ export function majorsHere(suite: string): number[] {
     test.skip(why, () => {});
   }
   return majors;
-}
-
-export interface StorageOptions {
-  readonly safekeepers?: number;
-  /** Lines of pageserver.toml. */
-  readonly pageserverToml?: readonly string[];
-  /** Everybody must show a token; `Storage.token` signs them. */
-  readonly tokens?: boolean;
-  /** The pageserver's Postgres port takes TLS only. */
-  readonly tls?: boolean;
 }
 
 export interface TimelineDetail {
@@ -55,17 +53,7 @@ export interface TimelineDetail {
   readonly walreceiver_status: string;
 }
 
-interface Safekeeper extends Daemon {
-  readonly port: number;
-  readonly httpPort: number;
-}
-
 const hexId = (): string => crypto.randomUUID().replaceAll('-', '');
-
-type Parts = Pick<
-  Storage,
-  'broker' | 'safekeepers' | 'pageserver' | 'pageserverPort' | 'pageserverHttpPort' | 'options'
->;
 
 export class Storage {
   readonly dir: string;
@@ -75,39 +63,31 @@ export class Storage {
   readonly pageserver: Daemon;
   readonly pageserverPort: number;
   readonly pageserverHttpPort: number;
+  /** By name (daemons.ts); empty unless asked for. */
+  readonly wires: ReadonlyMap<string, Wire>;
   private readonly computes: Compute[] = [];
   /** Set when something went wrong: the place is kept. */
   private failed = false;
 
-  private constructor(dir: string, parts: Parts) {
+  private constructor(dir: string, daemons: Daemons) {
     this.dir = dir;
-    this.options = parts.options;
-    this.broker = parts.broker;
-    this.safekeepers = parts.safekeepers;
-    this.pageserver = parts.pageserver;
-    this.pageserverPort = parts.pageserverPort;
-    this.pageserverHttpPort = parts.pageserverHttpPort;
+    this.options = daemons.options;
+    this.broker = daemons.broker;
+    this.safekeepers = daemons.safekeepers;
+    this.pageserver = daemons.pageserver;
+    this.pageserverPort = daemons.pageserverPort;
+    this.pageserverHttpPort = daemons.pageserverHttpPort;
+    this.wires = daemons.wires;
   }
 
   static async start(options: StorageOptions = {}): Promise<Storage> {
     const dir = mkdtempSync(join(tmpdir(), 'lakebed-pg-'));
     // Computes run as somebody else.
     chmodSync(dir, 0o755);
-    if (options.tokens) await makeTokens(dir);
-    if (options.tls) makeCertificate(dir);
-    const brokerPort = await freePort();
-    const broker = makeBroker(dir, brokerPort);
-    const safekeepers: Safekeeper[] = [];
-    for (let id = 1; id <= (options.safekeepers ?? 3); id++)
-      safekeepers.push(await makeSafekeeper(dir, id, brokerPort, options));
-    const [pageserverPort, pageserverHttpPort] = [await freePort(), await freePort()];
-    const ports = { broker: brokerPort, pg: pageserverPort, http: pageserverHttpPort };
-    const pageserver = makePageserver(dir, ports, options);
-    const parts = { broker, safekeepers, pageserver, pageserverPort, pageserverHttpPort, options };
-    const storage = new Storage(dir, parts);
+    const storage = new Storage(dir, await makeDaemons(dir, options));
     await storage.during(async () => {
-      await broker.start();
-      await Promise.all([...safekeepers, pageserver].map(d => d.start()));
+      await storage.broker.start();
+      await Promise.all([...storage.safekeepers, storage.pageserver].map(d => d.start()));
     });
     return storage;
   }
@@ -147,14 +127,25 @@ export class Storage {
   async stop(): Promise<void> {
     for (const compute of this.computes) await compute.stop('SIGQUIT');
     await Promise.all(this.daemons.map(d => d.stop()));
+    for (const wire of this.wires.values()) await wire.close();
     if (!this.failed) rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** A token for one tenant, or for every tenant of a pageserver. */
   token(tenant?: string): Promise<string> {
-    const pem = readFileSync(join(this.dir, PRIVATE_KEY), 'utf8');
+    const pem = privateKey(this.dir);
     if (tenant === undefined) return signToken({ scope: 'pageserverapi' }, pem);
     return signToken({ scope: 'tenant', tenantId: tenantId(tenant) }, pem);
+  }
+
+  /** The object store: a directory. */
+  get store(): string {
+    return storeOf(this.dir);
+  }
+
+  /** From now on the daemon's wall clock is this far from the machine's; with `clockSteps`. */
+  stepClock(daemon: Daemon, ms: number): void {
+    stepClock(this.dir, daemon.options.name, ms);
   }
 
   // ---- the pageserver's HTTP --------------------------------------------------------------------------------
@@ -227,11 +218,15 @@ export class Storage {
 
   // ---- computes ---------------------------------------------------------------------------------------------
 
+  private way(name: string, port: number): number {
+    return this.wires.get(`compute > ${name}`)?.port ?? port;
+  }
+
   /** A compute that is not started. */
   newCompute(options: Omit<ComputeOptions, 'pageserver' | 'safekeepers'>): Compute {
     const compute = new Compute(join(this.dir, `compute-${this.computes.length + 1}`), {
-      pageserver: { port: this.pageserverPort, tls: this.options.tls === true },
-      safekeepers: this.safekeepers,
+      pageserver: { port: this.way('pageserver', this.pageserverPort), tls: this.options.tls === true },
+      safekeepers: this.safekeepers.map(sk => ({ port: this.way(sk.options.name, sk.port) })),
       ...options,
     });
     this.computes.push(compute);
@@ -245,116 +240,6 @@ export class Storage {
   }
 }
 
-function makeBroker(dir: string, port: number): Daemon {
-  mkdirSync(join(dir, 'broker'));
-  return new Daemon({
-    name: 'broker',
-    program: 'storage_broker',
-    args: [`--listen-addr=127.0.0.1:${port}`],
-    dir: join(dir, 'broker'),
-    statusUrl: `http://127.0.0.1:${port}/status`,
-  });
-}
-
 export const shardIds = (tenant: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => `${tenant}-${hex2(i)}${hex2(count)}`);
 const hex2 = (n: number): string => n.toString(16).padStart(2, '0');
-
-async function makeSafekeeper(
-  dir: string,
-  id: number,
-  brokerPort: number,
-  { tokens }: StorageOptions,
-): Promise<Safekeeper> {
-  const [port, httpPort] = [await freePort(), await freePort()];
-  const home = join(dir, `safekeeper-${id}`);
-  mkdirSync(home);
-  const daemon = new Daemon({
-    name: `safekeeper-${id}`,
-    program: 'safekeeper',
-    args: [
-      '-D',
-      home,
-      `--id=${id}`,
-      `--listen-pg=127.0.0.1:${port}`,
-      `--listen-http=127.0.0.1:${httpPort}`,
-      `--broker-endpoint=http://127.0.0.1:${brokerPort}`,
-      ...(tokens
-        ? [
-            `--pg-auth-public-key-path=${join(dir, PUBLIC_KEY)}`,
-            `--auth-token-path=${join(dir, SAFEKEEPER_TOKEN)}`,
-          ]
-        : []),
-    ],
-    dir: home,
-    statusUrl: `http://127.0.0.1:${httpPort}/v1/status`,
-  });
-  return Object.assign(daemon, { port, httpPort });
-}
-
-const PRIVATE_KEY = 'private.pem';
-const PUBLIC_KEY = 'public.pem';
-const SAFEKEEPER_TOKEN = 'safekeeper.token';
-
-/** One key pair for everybody, and what the daemons show each other. */
-async function makeTokens(dir: string): Promise<void> {
-  const { publicKey, privateKey } = generateKeyPairSync('ed25519');
-  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-  writeFileSync(join(dir, PRIVATE_KEY), pem);
-  writeFileSync(join(dir, PUBLIC_KEY), publicKey.export({ type: 'spki', format: 'pem' }));
-  writeFileSync(join(dir, SAFEKEEPER_TOKEN), await signToken({ scope: 'safekeeperdata' }, pem));
-}
-
-function makeCertificate(dir: string): void {
-  const files = ['-keyout', join(dir, 'server.key'), '-out', join(dir, 'server.crt')];
-  const subject = ['-subj', '/CN=localhost', '-days', '1'];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, ...subject], {
-    stdio: 'ignore',
-  });
-}
-
-interface Ports {
-  readonly broker: number;
-  readonly pg: number;
-  readonly http: number;
-}
-
-function pageserverToml(dir: string, ports: Ports, options: StorageOptions): string {
-  const tokens = [
-    "pg_auth_type = 'NeonJWT'",
-    "http_auth_type = 'NeonJWT'",
-    `auth_validation_public_key_path = '${join(dir, PUBLIC_KEY)}'`,
-  ];
-  const tls = [
-    'enable_tls_page_service_api = true',
-    `ssl_key_file = '${join(dir, 'server.key')}'`,
-    `ssl_cert_file = '${join(dir, 'server.crt')}'`,
-  ];
-  return [
-    `listen_pg_addr = '127.0.0.1:${ports.pg}'`,
-    `listen_http_addr = '127.0.0.1:${ports.http}'`,
-    `broker_endpoint = 'http://127.0.0.1:${ports.broker}'`,
-    `pg_distrib_dir = '${process.env['NEON_PG_DIR'] ?? ''}'`,
-    `remote_storage = { local_path = '${join(dir, 'store')}' }`,
-    ...(options.tokens ? tokens : []),
-    ...(options.tls ? tls : []),
-    ...(options.pageserverToml ?? []),
-    '',
-  ].join('\n');
-}
-
-function makePageserver(dir: string, ports: Ports, options: StorageOptions): Daemon {
-  const home = join(dir, 'pageserver');
-  mkdirSync(home);
-  mkdirSync(join(dir, 'store'));
-  writeFileSync(join(home, 'identity.toml'), 'id = 1\n');
-  writeFileSync(join(home, 'pageserver.toml'), pageserverToml(dir, ports, options));
-  return new Daemon({
-    name: 'pageserver',
-    program: 'pageserver',
-    args: ['-D', home],
-    dir: home,
-    statusUrl: `http://127.0.0.1:${ports.http}/v1/status`,
-    env: options.tokens ? { NEON_AUTH_TOKEN: readFileSync(join(dir, SAFEKEEPER_TOKEN), 'utf8') } : {},
-  });
-}
