@@ -17,6 +17,7 @@ import { Broker } from './control/broker.ts';
 import { onSignals, packageVersion, runDaemon, versionLine } from './host/daemon.ts';
 import { listenGrpc } from './host/grpc.ts';
 import { hostLog, levelOf } from './host/log.ts';
+import { processMetrics } from './host/process-metrics.ts';
 import { ReloadingCertificate } from './host/tls.ts';
 import { loadTokens } from './host/token-keys.ts';
 import { TokenVerifier } from './protocol/jwt.ts';
@@ -69,6 +70,7 @@ async function main(): Promise<Log | undefined> {
     },
     tokens,
   );
+  processMetrics(broker.metrics);
   const api = broker.api(packageVersion());
   const keepaliveMs = values.keepalive ?? 5000;
   const listeners = [];

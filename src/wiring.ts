@@ -15,6 +15,7 @@ import { Metrics } from './base/metrics.ts';
 import type { Blobs, Clock, Disk, Keys, Log, Random } from './base/ports.ts';
 import type { RemoteStorage } from './base/remote-storage.ts';
 import { localBlobs } from './host/blobs-local.ts';
+import { MeteredBlobs } from './host/blobs-metered.ts';
 import { retryingBlobs } from './host/blobs-retry.ts';
 import { hostDisk } from './host/disk.ts';
 import { KeysInStore } from './host/keys-in-store.ts';
@@ -58,9 +59,11 @@ const DEFAULT_KEY = 'local:default';
 export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { dataDir, clock, random, log, node } = options;
   const disk = options.disk ?? hostDisk(dataDir);
-  const blobs = options.remote && (await openBlobs(options.remote, { clock, random, log }));
+  const metrics = options.metrics ?? new Metrics();
+  const store = options.remote && (await openBlobs(options.remote, { clock, random, log }));
+  const blobs = store && new MeteredBlobs(store, metrics, clock);
   const auditPath = options.auditFile ?? 'lakebed-keys-audit.jsonl';
-  const counted = keyMetrics(options.metrics ?? new Metrics());
+  const counted = keyMetrics(metrics);
   const file = new AuditFile(hostDisk(dataDir), auditPath, (error, lines) => {
     counted.lost(lines);
     log.warn('lines of the key audit were lost', { error, lines });

@@ -15,10 +15,16 @@ export interface PagePort {
 
 export function listenPages(at: PagePort, deps: PageServiceDeps): Promise<Listener> {
   const live = deps.metrics.liveConnections.with('page_service');
+  const started = deps.metrics.connectionsStarted.with('page_service');
+  const finished = deps.metrics.connectionsFinished.with('page_service');
   return at.net.listen({ host: at.host, port: at.port }, connection => {
     live.inc();
+    started.inc();
     const log = deps.log.with({ peer: connection.peer });
-    void serveOne(connection, { ...deps, log }, at.tls, log).finally(() => live.dec());
+    void serveOne(connection, { ...deps, log }, at.tls, log).finally(() => {
+      live.dec();
+      finished.inc();
+    });
   });
 }
 

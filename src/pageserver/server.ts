@@ -22,6 +22,7 @@ import { ENGINE_DEFAULTS, type EngineSettings } from './engine-settings.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { pageserverApi } from './http-api.ts';
 import type { NodeDeps } from './node.ts';
+import { nodeMetrics } from './node-metrics.ts';
 import { listenPages } from './page-port.ts';
 import type { PageServiceDeps } from './page-service.ts';
 import { receivers } from './receivers.ts';
@@ -96,6 +97,7 @@ export async function startPageserver(
   const remote = remoteOf(config, world, controlPlane);
   const node = nodeOf(config, tokens, world, controlPlane, remote, service);
   const tenants = new Tenants(node);
+  nodeMetrics(metrics, tenants, node);
   await tenants.start();
   const pgPort = await listenPages(
     { net: world.net, ...config.listenPg, tls: config.tlsPageService },

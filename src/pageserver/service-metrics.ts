@@ -23,6 +23,8 @@ export class ServiceMetrics {
   readonly basebackup: Histogram;
   readonly commands: Counter;
   readonly liveConnections: Gauge;
+  readonly connectionsStarted: Counter;
+  readonly connectionsFinished: Counter;
   readonly walreceivers: Cell;
   readonly walreceiverSwitches: Counter;
   readonly brokerUpdates: Cell;
@@ -36,6 +38,11 @@ export class ServiceMetrics {
     this.queries = Object.fromEntries(
       Object.entries(QUERY_TYPE).map(([kind, label]) => [kind, queries.with(label)]),
     ) as Record<PagestreamRequest['kind'], HistogramCell>;
+    // Neon has it by timeline and over all; here it is over all, under both names.
+    const global = metrics.histogram('pageserver_smgr_query_seconds_global', 'The same, by its other name', [
+      'smgr_query_type',
+    ]);
+    for (const [label, child] of queries.children) global.children.set(label, child);
     this.batchSize = metrics
       .histogram('pageserver_page_service_batch_size', 'Pages answered in one batch', [], BATCH_SIZES)
       .with();
@@ -55,6 +62,12 @@ export class ServiceMetrics {
     ]);
     this.commands = metrics.counter('pageserver_compute_commands', 'Commands of computes', ['command']);
     this.liveConnections = metrics.gauge('pageserver_live_connections', 'Connections now', [
+      'pageserver_connection_kind',
+    ]);
+    this.connectionsStarted = metrics.counter('pageserver_live_connections_started', 'Connections taken', [
+      'pageserver_connection_kind',
+    ]);
+    this.connectionsFinished = metrics.counter('pageserver_live_connections_finished', 'Connections ended', [
       'pageserver_connection_kind',
     ]);
     this.walreceivers = metrics
