@@ -30,6 +30,18 @@ describe('safekeepers in trouble keep their promises', () => {
   }
 });
 
+/** Seeds that longer runs found, each with what was wrong. */
+const FOUND: readonly (readonly [number, string])[] = [
+  [6482, 'nothing was committed once all was healed'],
+  [7538, 'the disk failed as a pulled timeline was opened: it was neither there nor could it be made again'],
+];
+
+describe('what longer runs found stays found', () => {
+  test.each(FOUND)('seed %i: %s', async seed => {
+    expect((await runSeed(seed)).breach?.message).toBeUndefined();
+  });
+});
+
 describe('a seed is a history', () => {
   test('twice the same seed: the same events at the same times, the same last draw', async () => {
     for (const seed of [3, 14, 159, 2653, 58979]) {

@@ -28,9 +28,10 @@ export class Upkeep {
       for (const node of this.stage.nodes) {
         const { timeline } = node;
         if (node.up) this.stage.try(node.all!.tick());
-        if (timeline === undefined) continue;
-        if (timeline.signal.aborted) {
-          // Its disk failed: the process is started anew.
+        const failedHalfway = node.all?.damaged().some(({ fault }) => fault.code === 'disk-failed');
+        if (timeline === undefined && !failedHalfway) continue;
+        if (timeline === undefined || timeline.signal.aborted) {
+          // Its disk failed, under way or as a timeline was made: the process is started anew.
           node.kill();
           this.stage.bootLater(node, 50);
           continue;

@@ -4,8 +4,9 @@
 //   tmp/<tenant>_<timeline>_<random>_temptli/           one being made or deleted; wiped at the start
 //
 // A timeline is made aside, whole and durable, then renamed into place and the directories synced; it is deleted
-// the other way round. So after a crash it is there whole or not at all. One that cannot be read is kept as it is and remembered with its Fault: it can neither be used nor made anew, only
-// deleted; all others are served. If the Fault is of a kind that passes (no key for now), loading is tried again.
+// the other way round. So after a crash it is there whole or not at all. One that cannot be read is kept as it is
+// and remembered with its Fault: it can neither be used nor made anew, only deleted; all others are served. If the
+// Fault is of a kind that passes (no key for now), loading is tried again.
 //
 // A deleted timeline leaves a tombstone (in memory, for a day): a compute that still runs must not make it again.
 // One left by an exclusion carries a generation, and gives way to a higher one: the node may become a member again.
@@ -156,7 +157,8 @@ export class Timelines {
 
   /**
    * Makes a timeline of what `fill` writes into an empty vault (a control record and, for one pulled from a peer,
-   * its segments): it appears whole or not at all.
+   * its segments): it appears whole or not at all. In its place but not to be opened (the disk failed meanwhile) it
+   * is remembered as one found damaged at a start would be: it can be deleted, or is opened when its trouble passes.
    */
   async install(
     key: TimelineKey,
@@ -167,15 +169,19 @@ export class Timelines {
     const name = nameOf(key);
     this.refuseIfTaken(key, generation, pulled);
     this.entries.set(name, { kind: 'making' });
+    let inPlace = false;
     try {
       const temporary = await this.fillAside(key, fill);
-      await this.moveIntoPlace(key, temporary);
+      await this.moveIntoPlace(key, temporary, () => {
+        inPlace = true;
+      });
       const timeline = await this.open(key);
       this.tombstones.delete(name);
       this.entries.set(name, { kind: 'live', timeline });
       return timeline;
     } catch (error) {
-      this.entries.delete(name);
+      if (inPlace && isFault(error)) this.entries.set(name, { kind: 'damaged', key, fault: error });
+      else this.entries.delete(name);
       throw error;
     }
   }
@@ -209,7 +215,7 @@ export class Timelines {
     return `${TMP}/${key.tenantId}_${key.timelineId}_${toHex(this.deps.random.bytes(4))}_temptli`;
   }
 
-  private async moveIntoPlace(key: TimelineKey, temporary: string): Promise<void> {
+  private async moveIntoPlace(key: TimelineKey, temporary: string, onThere: () => void): Promise<void> {
     const { disk } = this.deps;
     // In the map it is not; on the disk it may be, damaged or foreign. Nothing is ever written over it.
     if (await disk.stat(nameOf(key))) {
@@ -220,6 +226,7 @@ export class Timelines {
     await disk.makeDirectory(key.tenantId);
     await disk.syncDirectory('');
     await disk.rename(temporary, nameOf(key));
+    onThere();
     await disk.syncDirectory(key.tenantId);
     await disk.syncDirectory(TMP);
   }
