@@ -10,7 +10,7 @@ import { afterAll, expect, test } from 'vitest';
 import { neonMajors } from '../safekeeper/neon-postgres.ts';
 
 const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
-const PORTS = 10;
+const PORTS = 12;
 const home = mkdtempSync(join(tmpdir(), 'lakebed-start-'));
 const started: ChildProcess[] = [];
 afterAll(async () => {
@@ -18,7 +18,7 @@ afterAll(async () => {
   rmSync(home, { recursive: true, force: true });
 });
 
-/** The first of ten consecutive ports that are free now. */
+/** The first of twelve consecutive ports that are free now. */
 async function freePorts(): Promise<number> {
   for (;;) {
     const first = 20_000 + Math.floor(Math.random() * 10_000);

@@ -1,9 +1,9 @@
 // `lakebed start`: all of Lakebed on one machine, in the foreground. A broker, three safekeepers and a pageserver over
 // a folder as object store, a tenant with a first branch, and a compute on it where Neon's Postgres is at hand.
 
-import { fromUtf8, toHex, utf8 } from '../../base/bytes.ts';
+import { toHex } from '../../base/bytes.ts';
 import { textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { Fault, isFault } from '../../base/fault.ts';
+import { Fault } from '../../base/fault.ts';
 import { ensureCluster, startCompute } from '../local/cluster.ts';
 import {
   type LocalState,
@@ -11,13 +11,13 @@ import {
   PORT_COUNT,
   PORT_FIRST,
   portsFrom,
+  readState,
   roles,
-  stateProblem,
+  writeState,
 } from '../local/layout.ts';
 import { Supervisor } from '../local/supervisor.ts';
 import { resolvePath } from './wal-source.ts';
 
-const STATE_FILE = 'lakebed.json';
 const PG_VERSION_DEFAULT = 17;
 
 export const start: Verb = {
@@ -58,27 +58,12 @@ function wholeNumber(input: VerbInput, name: string, flag: string, min: number, 
 /** The state of the data directory, made at the first start. */
 async function loadState(world: World, data: string, input: VerbInput): Promise<LocalState> {
   const disk = world.disk('/');
-  const path = `${data.slice(1)}/${STATE_FILE}`;
-  try {
-    const state = JSON.parse(fromUtf8(await disk.readFile(path))) as LocalState;
-    const problem = stateProblem(state);
-    if (problem === undefined) return state;
-    throw new Fault('config-invalid', `${data}/${STATE_FILE} cannot be used: ${problem}`, {
-      hint: 'Start with the version that wrote it, or with another --data-dir.',
-    });
-  } catch (error) {
-    if (error instanceof SyntaxError)
-      throw new Fault('config-invalid', `${data}/${STATE_FILE} is damaged: ${error.message}`);
-    if (!isFault(error, 'file-missing')) throw error;
-  }
+  const known = await readState(disk, data);
+  if (known !== undefined) return known;
   const portFirst = wholeNumber(input, 'ports', '--ports', 1024, 65535 - PORT_COUNT);
   const pgVersion = wholeNumber(input, 'pgVersion', '--pg-version', 14, 18);
   const state = newState(portFirst, pgVersion, toHex(world.random.bytes(16)), toHex(world.random.bytes(16)));
-  await disk.makeDirectory(data.slice(1));
-  const file = await disk.open(path, 'create-new');
-  await file.write(0, utf8(`${JSON.stringify(state, null, 2)}\n`));
-  await file.sync();
-  await file.close();
+  await writeState(disk, data, state);
   return state;
 }
 

@@ -1,5 +1,5 @@
 // One machine's Lakebed: which processes there are, where each keeps its things, which port is whose, and what their
-// settings say. Pure: a data directory and a first port in, texts out.
+// settings say: a data directory and a first port in, texts out. Only the state of the directory is read and written.
 //
 //   <data>/lakebed.json            what must be the same at the next start: ports, tenant, timeline, major
 //   <data>/broker/                 log
@@ -7,16 +7,26 @@
 //   <data>/pageserver/             cache of layers, sealed
 //   <data>/store/                  the object store: the truth
 //   <data>/lakebed-keys/           the local master key (mode 0600): whoever has it reads everything
-//   <data>/compute.log             the compute's own directory is a temporary one, made anew at each start
+//   <data>/manager/                catalog of projects, branches and computes; what the computes keep while they run
+//   <data>/proxy/                  log
+//   <data>/lakebed.pid             the process that supervises all of it
+
+import { fromUtf8, utf8 } from '../../base/bytes.ts';
+import { Fault, isFault } from '../../base/fault.ts';
+import type { Disk } from '../../base/ports.ts';
 
 export const SAFEKEEPERS = 3;
 export const PORT_FIRST = 55400;
 /** How many consecutive ports are taken. */
-export const PORT_COUNT = 10;
+export const PORT_COUNT = 12;
 const STATE_VERSION = 1;
 
 export interface Ports {
   readonly compute: number;
+  /** The proxy: where clients of every compute connect. */
+  readonly proxy: number;
+  readonly proxyHttp: number;
+  readonly manager: number;
   readonly broker: number;
   readonly pageserver: number;
   readonly pageserverHttp: number;
@@ -26,6 +36,7 @@ export interface Ports {
 export function portsFrom(first: number): Ports {
   return {
     compute: first,
+    proxy: first,
     broker: first + 1,
     pageserver: first + 2,
     pageserverHttp: first + 3,
@@ -33,6 +44,8 @@ export function portsFrom(first: number): Ports {
       pg: first + 4 + 2 * i,
       http: first + 5 + 2 * i,
     })),
+    manager: first + 10,
+    proxyHttp: first + 11,
   };
 }
 
@@ -65,6 +78,39 @@ export function stateProblem(state: Partial<LocalState>): string | undefined {
     return `it was written by a newer Lakebed (version ${state.version} of the file)`;
   const whole = [state.portFirst, state.pgVersion].every(Number.isInteger) && state.tenant && state.timeline;
   return whole ? undefined : 'a field is missing';
+}
+
+const STATE_FILE = 'lakebed.json';
+
+/** What an earlier start left in the data directory; undefined when there was none. */
+export async function readState(disk: Disk, data: string): Promise<LocalState | undefined> {
+  const path = `${data.slice(1)}/${STATE_FILE}`;
+  try {
+    const state = JSON.parse(fromUtf8(await disk.readFile(path))) as LocalState;
+    const problem = stateProblem(state);
+    if (problem === undefined) return state;
+    throw new Fault('config-invalid', `${data}/${STATE_FILE} cannot be used: ${problem}`, {
+      hint: 'Start with the version that wrote it, or with another --data-dir.',
+    });
+  } catch (error) {
+    if (error instanceof SyntaxError)
+      throw new Fault('config-invalid', `${data}/${STATE_FILE} is damaged: ${error.message}`);
+    if (isFault(error, 'file-missing')) return undefined;
+    throw error;
+  }
+}
+
+/** At the first start; it is there whole or not at all. */
+export async function writeState(disk: Disk, data: string, state: LocalState): Promise<void> {
+  await disk.makeDirectory(data.slice(1));
+  const path = `${data.slice(1)}/${STATE_FILE}`;
+  const file = await disk.open(`${path}.partial`, 'create');
+  await file.truncate(0);
+  await file.write(0, utf8(`${JSON.stringify(state, null, 2)}\n`));
+  await file.sync();
+  await file.close();
+  await disk.rename(`${path}.partial`, path);
+  await disk.syncDirectory(data.slice(1));
 }
 
 export interface RoleSpec {
