@@ -14,7 +14,9 @@
 //                               backup at exactly that LSN is one of a cluster cleanly shut down
 //   wal_level (17 and later)    PARAMETER_CHANGE, END_OF_RECOVERY
 //   oldestCommitTsXid           the first transaction after commit timestamps were turned on, and cuts; 0 while off
-//   ThisTimeLineID, fullPageWrites, time   never
+//   fullPageWrites              FPW_CHANGE and checkpoint records: a compute that starts with another setting than the
+//                               one before it finds the difference, and logs it
+//   ThisTimeLineID, time        never
 //
 // Neon's pageserver leaves oldestXidDB alone when a checkpoint record moves oldestXid, and keeps no commit
 // timestamps; else the rules are its own. newestCommitTsXid is made up where a backup wants it
@@ -145,6 +147,12 @@ export class CheckpointTracker {
 
   shutDownAt(endLsn: number): void {
     this.state.redo = endLsn as Lsn;
+    this.changed = true;
+  }
+
+  fullPageWrites(on: boolean): void {
+    if (this.state.fullPageWrites === on) return;
+    this.state.fullPageWrites = on;
     this.changed = true;
   }
 

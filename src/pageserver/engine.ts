@@ -2,6 +2,7 @@
 // composition root (or a test) and handed to every Timeline.
 
 import { Semaphore } from '../base/flow.ts';
+import { HistogramCell } from '../base/metrics.ts';
 import type { Clock, Log, Pool, Random } from '../base/ports.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { BlockCache } from './layers/block-cache.ts';
@@ -17,6 +18,7 @@ export interface EnginePorts {
 }
 
 const FLUSHES_MAX = 2;
+export const DELTA_COUNTS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 export class Engine {
   readonly settings: EngineSettings;
@@ -29,6 +31,8 @@ export class Engine {
   readonly openLayers: OpenLayers;
   /** Memory layers on their way to the disk are there twice or thrice: few at a time. */
   readonly flushes = new Semaphore(FLUSHES_MAX);
+  /** Records redone for a page that was read, for metrics. */
+  readonly deltasPerRead = new HistogramCell(DELTA_COUNTS);
   /** Memory layers of all timelines, open and frozen. */
   memoryBytes = 0;
   readonly timelines = new Set<Timeline>();

@@ -59,6 +59,8 @@ export class IngestEffects {
   /** The end of the record at hand. */
   private lsn = 0;
   private fullPageWrites: boolean | undefined;
+  /** Where that was told. */
+  private fullPageWritesLsn = 0;
 
   /** `trackCommitTimestamp` as the control file has it; a later record of parameters says more. */
   constructor(ingest: Ingest, trackCommitTimestamp: boolean) {
@@ -73,10 +75,9 @@ export class IngestEffects {
     const fpw = this.names.get(FULL_PAGE_WRITES_NAME);
     if (fpw !== undefined) {
       this.fullPageWrites = fpw[0] === 1;
-      this.writer.fullPageWrites(
-        this.fullPageWrites,
-        new DataView(fpw.buffer, fpw.byteOffset).getFloat64(1, true),
-      );
+      this.fullPageWritesLsn = new DataView(fpw.buffer, fpw.byteOffset).getFloat64(1, true);
+      this.writer.fullPageWrites(this.fullPageWrites, this.fullPageWritesLsn);
+      ingest.tracker.fullPageWrites(this.fullPageWrites);
     }
     this.handlers = this.table();
   }
@@ -126,7 +127,9 @@ export class IngestEffects {
       'next-oid': ({ oid }) => ingest.tracker.nextOid(oid),
       checkpoint: ({ shutdown, bytes }) => {
         ingest.tracker.checkpointRecord(bytes, shutdown, this.lsn, this.preparedXids());
-        this.setFullPageWrites(bytes[16] !== 0);
+        // It tells how things stood at its redo pointer: an XLOG_FPW_CHANGE since then is newer.
+        const redo = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+        if (Number(redo) >= this.fullPageWritesLsn) this.setFullPageWrites(bytes[16] !== 0);
       },
       'end-of-recovery': ({ walLevel }) => ingest.tracker.walLevel(walLevel),
       'full-page-writes': ({ on }) => this.setFullPageWrites(on),
@@ -230,6 +233,8 @@ export class IngestEffects {
   private setFullPageWrites(on: boolean): void {
     if (this.fullPageWrites === on) return;
     this.fullPageWrites = on;
+    this.fullPageWritesLsn = this.lsn;
+    this.ingest.tracker.fullPageWrites(on);
     const bytes = new Uint8Array(FPW_SIZE);
     bytes[0] = on ? 1 : 0;
     new DataView(bytes.buffer).setFloat64(1, this.lsn, true);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { SMALL_CHECKPOINT, SmallCluster } from '../../integration/pageserver/small-cluster.ts';
 import { Builder } from '../base/bytes.ts';
+import type { Lsn } from '../base/lsn.ts';
 import { checkpointBytes } from '../xlog/checkpoint.ts';
 import { VM_HEAPBLOCKS_PER_PAGE, vmStatus } from '../xlog/derived.ts';
 import { pg17 } from '../xlog/dialects/17.ts';
@@ -14,10 +15,10 @@ const REL = { spcOid: 1663, dbOid: 5, relNumber: 16384 };
 const VM = { ...REL, forkNum: 2 };
 const START = 0x1500_0000;
 
-const checkpoint = (info: number, fullPageWrites: boolean): RecordSpec => ({
+const checkpoint = (info: number, fullPageWrites: boolean, redo = START): RecordSpec => ({
   rmid: 0,
   info,
-  main: checkpointBytes(pg17.controlFile, { ...SMALL_CHECKPOINT, fullPageWrites }),
+  main: checkpointBytes(pg17.controlFile, { ...SMALL_CHECKPOINT, fullPageWrites, redo: redo as Lsn }),
 });
 const noop = (xid = 0): RecordSpec => ({ rmid: 0, info: 0x20, xid, main: new Uint8Array(8) });
 const commit = (xid: number): RecordSpec => ({
@@ -86,8 +87,12 @@ describe('full-page writes', () => {
     expect(mode()).toEqual({ on: true, lsn: START });
     await cluster.take({ rmid: 0, info: 0x80, main: Uint8Array.of(0) }, START + 400);
     expect(mode()).toEqual({ on: false, lsn: START + 400 });
-    await cluster.take(checkpoint(0x10, false), START + 600);
+    // One that began before the change and ended after it tells what was before.
+    await cluster.take(checkpoint(0x10, true, START + 300), START + 500);
+    await cluster.take(checkpoint(0x10, false, START + 560), START + 600);
     expect(mode()).toEqual({ on: false, lsn: START + 400 });
+    // A base backup tells it on: a compute that has it otherwise logs the difference.
+    expect((await cluster.pgdata.checkpoint(START + 600)).fullPageWrites).toBe(false);
     // A server that starts anew tells its timeline again.
     memory.fullPageWrites = undefined;
     await new Ingest(new PgData(memory.timeline, pg17)).load();

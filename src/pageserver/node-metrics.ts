@@ -9,6 +9,7 @@
 import type { Emit, Metrics } from '../base/metrics.ts';
 import { physicalSize } from './http/shapes.ts';
 import type { NodeDeps } from './node.ts';
+import { readMetrics } from './read-metrics.ts';
 import type { Tenant } from './tenant.ts';
 import type { TenantTimeline } from './tenant-timeline.ts';
 import type { Tenants } from './tenants.ts';
@@ -27,6 +28,7 @@ export function nodeMetrics(metrics: Metrics, tenants: Tenants, node: NodeDeps):
   tenantMetrics(metrics, tenants);
   cacheMetrics(metrics, node);
   storeMetrics(metrics, node);
+  readMetrics(metrics, node.engine);
 }
 
 function timelineMetrics(metrics: Metrics, tenants: Tenants, node: NodeDeps): void {

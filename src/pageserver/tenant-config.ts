@@ -132,6 +132,8 @@ export const TENANT_SETTINGS = {
   gc_horizon: whole(64 * 1024 * 1024),
   gc_period: duration(hours(1)),
   image_creation_threshold: whole(ENGINE_DEFAULTS.imageLayersThreshold, 1),
+  // Ours: edits on a page that earn it an image.
+  image_creation_edits: maybe(whole(ENGINE_DEFAULTS.imageCreationThreshold, 1)),
   image_layer_force_creation_period: maybe(duration(0)),
   pitr_interval: duration(days(7)),
   walreceiver_connect_timeout: duration(10_000),
@@ -260,6 +262,7 @@ export function engineSettingsOf(base: EngineSettings, settings: TenantSettings)
     compactionUpperLimit: Math.max(settings.compaction_threshold, settings.compaction_upper_limit),
     compactionTargetSize: settings.compaction_target_size,
     imageLayersThreshold: settings.image_creation_threshold,
+    imageCreationThreshold: settings.image_creation_edits ?? base.imageCreationThreshold,
     l0CountMax: compacts
       ? stall
         ? Math.max(stall, settings.compaction_threshold + 1)

@@ -13,6 +13,7 @@ import { BLCKSZ, newPage } from '../../xlog/page.ts';
 import type { Engine } from '../engine.ts';
 import type { PageRedo } from '../reconstruct.ts';
 import { Reconstructor } from '../reconstruct.ts';
+import { VALUE_IMAGE } from '../value.ts';
 import { KeyRead, LayerTrouble } from './key-read.ts';
 import type { Timeline } from './timeline.ts';
 
@@ -45,7 +46,10 @@ export class Reader {
     at: number,
   ): Promise<void> | undefined {
     const floor = this.engine.pages.read(timeline.owner, rel, blk, lsn, into, at);
-    if (floor === lsn) return undefined;
+    if (floor === lsn) {
+      this.engine.deltasPerRead.observe(0);
+      return undefined;
+    }
     const read = this.take();
     read.begin(timeline, rel, blk, lsn, floor);
     if (!read.run()) return this.pageLater(read, timeline, lsn, floor, into, at);
@@ -76,6 +80,8 @@ export class Reader {
     const { pages } = this.engine;
     const { values, rel, blk } = read;
     const { scratch } = this;
+    const hasImage = values.count > 0 && values.kind[values.count - 1] === VALUE_IMAGE;
+    this.engine.deltasPerRead.observe(values.count - (hasImage ? 1 : 0));
     // What is not advanced over may still grow: it is not kept.
     const lasts = lsn <= timeline.state.lastRecordLsn;
     if (floor >= 0 && values.count === 0) {
