@@ -19,7 +19,7 @@ import { segmentFileName, segmentOf, segmentStart } from '../xlog/segment.ts';
 import { CONTROL_FILE_NAME, type ControlState, encodeControlState } from './control-state.ts';
 import { formatMembership, isMember } from './membership.ts';
 import { bestSource } from './recovery-plan.ts';
-import { receiveSnapshot } from './snapshot.ts';
+import { checkSameLog, receiveSnapshot } from './snapshot.ts';
 import type { Timeline } from './timeline.ts';
 import type { TimelineKey } from './timeline-handle.ts';
 import { controlOf, type Timelines } from './timelines.ts';
@@ -192,6 +192,7 @@ export async function copyTimeline(
   const source = timelines.get(from);
   if (source.offloaded) await source.restore();
   const control = copiedControl(source, to, until, now());
+  const { control: before } = source.status();
   const size = control.server.walSegSize;
   const firstLocal = segmentOf(control.backupLsn, size);
   for (let segno = segmentOf(control.timelineStartLsn, size); segno < firstLocal; segno++) {
@@ -207,13 +208,14 @@ export async function copyTimeline(
         const name = segmentFileName(1, segmentOf(at as Lsn, size), size);
         const log = await vault.log(name, { create: true, origin: at - start });
         for (; at < end; ) {
-          const piece = await source.readWal(at as Lsn, Math.min(PIECE_BYTES, end - at));
+          const piece = await source.readWal(at as Lsn, Math.min(PIECE_BYTES, end - at), before.term);
           log.append([piece]);
           at += piece.length;
         }
         await log.flush();
         await log.close();
       }
+      checkSameLog(source, before, 'the copy');
       await vault.writeFile(CONTROL_FILE_NAME, encodeControlState(control));
     });
   } finally {

@@ -6,7 +6,7 @@
 //   000000010000000000000003.partial    the last one, filled up with zeros
 //
 // It begins at the oldest segment that the object store or the pageserver still lacks, and ends at flush_lsn. If the
-// term changes on the way the archive is cut off, for it may mix two histories. Who takes it in writes what he gets
+// term or its history changes on the way the archive is cut off, for it may mix two histories. Who takes it in writes what he gets
 // into an empty vault, checks every record past the committed position, and keeps no byte behind the last whole one.
 //
 // Answers to stream_snapshot and validate_temp_timeline of safekeeper/src/pull_timeline.rs.
@@ -22,7 +22,9 @@ import {
   type ControlState,
   decodeControlState,
   encodeControlState,
+  sameHistory,
 } from './control-state.ts';
+import { formatHistory } from './term-history.ts';
 import type { Timeline } from './timeline.ts';
 import type { TimelineKey } from './timeline-handle.ts';
 import type { WalRemote } from './wal-remote.ts';
@@ -89,17 +91,26 @@ export async function* sendSnapshot(timeline: Timeline, plan: SnapshotPlan): Asy
         yield* sendSegment(timeline, plan, segno);
       }
     }
-    const { term } = timeline.status().control;
-    if (term !== plan.control.term) {
-      throw new Fault(
-        'term-changed',
-        `the term changed from ${plan.control.term} to ${term} during the snapshot`,
-      );
-    }
+    checkSameLog(timeline, plan.control, 'the snapshot');
     yield tarEnd();
   } finally {
     release();
   }
+}
+
+/**
+ * What was read since `before` is one log. A term alone does not tell: whoever was voted for before may be elected
+ * now, in the term there is, and put other WAL where we read.
+ */
+export function checkSameLog(timeline: Timeline, before: ControlState, during: string): void {
+  const { term, termHistory } = timeline.status().control;
+  if (term === before.term && sameHistory(termHistory, before.termHistory)) return;
+  throw new Fault(
+    'term-changed',
+    `the log changed hands during ${during}: term ${before.term} ${formatHistory(before.termHistory)}, ` +
+      `now ${term} ${formatHistory(termHistory)}`,
+    { hint: 'Try again.' },
+  );
 }
 
 async function* sendSegment(
