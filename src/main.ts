@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Verb, World } from './base/command.ts';
 import { isFault } from './base/fault.ts';
+import { completionVerb } from './control/cli/completion.ts';
 import { vaultDoor } from './control/cli/keys-access.ts';
 import { verbs } from './control/cli/verbs.ts';
 import { hostWorld } from './host/world.ts';
@@ -58,8 +59,9 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
       writeOut: text => world.terminal.write(text),
       writeErr: text => world.terminal.note(text),
     });
-  for (const verb of [...verbs, ...safekeeperVerbs(vaultDoor)])
-    addVerb(program, verb, world, c => (code = c));
+  const all: Verb[] = [...verbs, ...safekeeperVerbs(vaultDoor)];
+  all.push(completionVerb(() => all));
+  for (const verb of all) addVerb(program, verb, world, c => (code = c));
   // Subcommands are made after these settings; commander hands them down only at creation.
   const settle = (command: Command): void => {
     command.exitOverride();

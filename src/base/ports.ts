@@ -240,6 +240,16 @@ export interface Running {
 /** Programs of this installation's `bin`, each a process of its own with its log in a file. */
 export interface Programs {
   start(name: string, args: readonly string[], place: { directory: string; log: string }): Running;
+  /** Where a program of this name is: in these directories, or where the environment's PATH says. */
+  find(name: string, directories: readonly string[]): string | undefined;
+  /** Runs a program with our own terminal; resolves to its exit code. */
+  interactive(
+    path: string,
+    args: readonly string[],
+    environment: Readonly<Record<string, string>>,
+  ): Promise<number>;
+  /** Sends a signal to a process of this machine; false when there is none of that id. `0` only asks. */
+  signal(pid: number, signal: 'SIGTERM' | 'SIGKILL' | 0): boolean;
 }
 
 /** Neon's Postgres on this machine: what it takes to run a compute by hand. Directories are absolute paths. */

@@ -3,8 +3,9 @@
 // them decides in which order they stop.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { Fault } from '../base/fault.ts';
 import type { Programs, Running } from '../base/ports.ts';
 
 const BIN = resolve(import.meta.dirname, '../../bin');
@@ -23,7 +24,37 @@ export const hostPrograms: Programs = {
     closeSync(out);
     return runningOf(child);
   },
+
+  find(name, directories) {
+    const places = [...directories, ...(process.env['PATH'] ?? '').split(':')];
+    return places.map(place => join(place, name)).find(isProgram);
+  },
+
+  interactive(path, args, environment) {
+    const child = spawn(path, [...args], { stdio: 'inherit', env: { ...process.env, ...environment } });
+    return new Promise((resolve, reject) => {
+      child.once('error', error => reject(new Fault('role-failed', `cannot run ${path}: ${error.message}`)));
+      child.once('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? 130 : 1)));
+    });
+  },
+
+  signal(pid, signal) {
+    try {
+      return process.kill(pid, signal);
+    } catch {
+      return false;
+    }
+  },
 };
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export function runningOf(child: ChildProcess): Running {
   return {

@@ -1,0 +1,84 @@
+// `lakebed status`: which roles answer, which computes run, where to connect.
+
+import type { Verb, VerbInput, World } from '../../base/command.ts';
+import { type LocalState, portsFrom, readState, roles } from '../local/layout.ts';
+import { jsonOr } from './branch.ts';
+import { DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
+import { paintFor, table } from './render.ts';
+import { runningPid } from './stop.ts';
+
+const ASK_MS = 2000;
+
+export const statusVerb: Verb = {
+  name: 'status',
+  summary: 'say what of Lakebed runs on this machine',
+  options: [
+    { flags: '-D, --data-dir PATH', help: 'where everything is kept', default: DATA_DIR_DEFAULT },
+    { flags: '--json', help: 'as JSON' },
+  ],
+  examples: [{ line: 'lakebed status', what: 'roles, computes, and where to connect' }],
+  exitCodes: { 1: 'it does not run, or a role does not answer' },
+  run,
+};
+
+async function run(input: VerbInput, world: World): Promise<number> {
+  const data = dataDirectory(input, world);
+  const state = await readState(world.disk('/'), data);
+  const pid = await runningPid(world, data);
+  if (state === undefined || pid === undefined) {
+    jsonOr(input, world, { running: false, data }, () => `No Lakebed runs in ${data}.\n`);
+    return 1;
+  }
+  const seen = await Promise.all(
+    roles({ data, portFirst: state.portFirst, pgDistribDir: undefined }).map(async role => ({
+      name: role.name,
+      answers: await answers(world, role.statusUrl),
+    })),
+  );
+  const proxy = `127.0.0.1:${portsFrom(state.portFirst).proxy}`;
+  const computes = await running(world, state);
+  const paint = paintFor(world.terminal.isTerminal, world.environment('NO_COLOR'));
+  jsonOr(input, world, { running: true, pid, data, proxy, roles: seen, computes }, () => {
+    const rows = seen.map(r => [r.name, r.answers ? paint.good('answers') : paint.warn('does not answer')]);
+    const up = computes.map(c => [c.id, c.driver ?? '-', c.branch_id]);
+    return [
+      `Lakebed runs in ${data} (process ${pid}); clients connect to ${proxy}.\n\n`,
+      table(['role', 'state'], rows, paint),
+      up.length === 0
+        ? '\nEvery compute sleeps.\n'
+        : `\n${table(['compute', 'driver', 'branch'], up, paint)}`,
+    ].join('');
+  });
+  return seen.every(r => r.answers) ? 0 : 1;
+}
+
+async function answers(world: World, url: string): Promise<boolean> {
+  try {
+    const reply = await world.http.request({ method: 'GET', url, timeoutMs: ASK_MS });
+    for await (const _ of reply.body);
+    return reply.status < 300;
+  } catch {
+    return false;
+  }
+}
+
+interface Running {
+  readonly id: string;
+  readonly branch_id: string;
+  readonly driver?: string;
+  readonly current_state: string;
+}
+
+/** Computes that run, of every project; none when the manager does not answer. */
+async function running(world: World, state: LocalState): Promise<Running[]> {
+  const manager = new ManagerClient(world, `http://127.0.0.1:${portsFrom(state.portFirst).manager}`);
+  try {
+    const { projects } = await manager.call('GET', '/api/v2/projects?limit=400');
+    const lists = await Promise.all(
+      projects.map((p: { id: string }) => manager.call('GET', `/api/v2/projects/${p.id}/endpoints`)),
+    );
+    return lists.flatMap(l => l.endpoints as Running[]).filter(e => e.current_state === 'active');
+  } catch {
+    return [];
+  }
+}
