@@ -14,18 +14,19 @@ import {
   SLRU_PAGES_PER_SEGMENT,
   type SlruKind,
 } from '../../src/base/rel.ts';
+import { hostDisk } from '../../src/host/disk.ts';
 import { parseTwophaseName, relmapName, TWOPHASE_PREFIX } from '../../src/pageserver/names.ts';
 import type { PageWanted, PgData } from '../../src/pageserver/pgdata.ts';
 import { xidFromFull } from '../../src/xlog/checkpoint.ts';
 import { BLCKSZ } from '../../src/xlog/page.ts';
-import { type Cluster, databaseDirectory } from '../../src/xlog/replay/cluster.ts';
+import { Cluster, databaseDirectory } from '../../src/xlog/replay/cluster.ts';
 import { prepareOfTwophaseFile } from '../../src/xlog/twophase.ts';
 
 const ZEROS = digest(new Uint8Array(BLCKSZ));
 const DIFFERENCES_MAX = 20;
 const BATCH = 128;
 
-function digest(bytes: Uint8Array): string {
+export function digest(bytes: Uint8Array): string {
   return createHash('sha1').update(bytes).digest('base64');
 }
 
@@ -37,14 +38,37 @@ export interface Moment {
   readonly twophase: ReadonlyMap<number, string>;
 }
 
+/** A data directory, without its log. */
+export async function loadCluster(directory: string): Promise<Cluster> {
+  const cluster = new Cluster();
+  const disk = hostDisk(directory);
+  const walk = async (path: string): Promise<void> => {
+    for (const name of await disk.list(path)) {
+      const inside = path === '' ? name : `${path}/${name}`;
+      if (inside === 'pg_wal') continue;
+      if ((await disk.stat(inside))?.isDirectory) await walk(inside);
+      else cluster.loadFile(inside, await disk.readFile(inside));
+    }
+  };
+  await walk('');
+  return cluster;
+}
+
+/** A page without its checksum, which depends on where it lies. */
+export const pageDigest = (page: Uint8Array): string => {
+  const copy = page.slice();
+  copy.fill(0, 8, 10);
+  return digest(copy);
+};
+
 /** The cluster as it stands now, after the record that ends at `lsn`. */
-export function moment(cluster: Cluster, lsn: number): Moment {
+export function moment(cluster: Cluster, lsn: number, ofPage: (page: Uint8Array) => string = digest): Moment {
   const forks = [];
   for (const file of cluster.relations()) {
     const { spcOid, dbOid, relNumber, forkNum } = file.tag;
     const unlogged = cluster.find(spcOid, dbOid, relNumber, INIT_FORKNUM) !== undefined;
     if (unlogged && forkNum !== INIT_FORKNUM) continue;
-    const pages = Array.from({ length: file.nblocks }, (_, blk) => digest(file.page(blk)!.bytes));
+    const pages = Array.from({ length: file.nblocks }, (_, blk) => ofPage(file.page(blk)!.bytes));
     forks.push({ tag: file.tag, pages });
   }
   return {

@@ -15,12 +15,12 @@ import { readControlFile } from '../../src/xlog/control-file.ts';
 import { dialectOfMajor } from '../../src/xlog/dialects/all.ts';
 import { WalReader } from '../../src/xlog/reader.ts';
 import { WalRecord } from '../../src/xlog/record.ts';
-import { Cluster } from '../../src/xlog/replay/cluster.ts';
+import type { Cluster } from '../../src/xlog/replay/cluster.ts';
 import { ClusterComparison, type Difference } from '../../src/xlog/replay/compare.ts';
 import { Replayer } from '../../src/xlog/replay/replayer.ts';
 import { segmentFileName, segmentOf } from '../../src/xlog/segment.ts';
 import { STOCK_MAJORS, type StockMajor, StockPostgres } from '../pg/stock.ts';
-import { compareMoment, type Moment, moment } from './cluster-history.ts';
+import { compareMoment, loadCluster, type Moment, moment } from './cluster-history.ts';
 import { MemoryTimeline } from './memory-timeline.ts';
 import { answers, checkAll, runStages, SETTINGS, type Stage } from './stock-workload.ts';
 import { unpack } from './unpack.ts';
@@ -33,21 +33,6 @@ const INITDB: Record<StockMajor, readonly string[]> = {
   17: ['--wal-segsize=4'],
   18: [],
 };
-
-async function loadCluster(directory: string): Promise<Cluster> {
-  const cluster = new Cluster();
-  const disk = hostDisk(directory);
-  const walk = async (path: string): Promise<void> => {
-    for (const name of await disk.list(path)) {
-      const inside = path === '' ? name : `${path}/${name}`;
-      if (inside === 'pg_wal') continue;
-      if ((await disk.stat(inside))?.isDirectory) await walk(inside);
-      else cluster.loadFile(inside, await disk.readFile(inside));
-    }
-  };
-  await walk('');
-  return cluster;
-}
 
 class Run {
   readonly major: StockMajor;
@@ -170,6 +155,7 @@ describe.each(STOCK_MAJORS)('Postgres %i', major => {
 
     pgdata.hasChecksums = control.dataChecksumVersion !== 0;
     for (const [i, stage] of stages.entries()) {
+      if (major > 14 && i % 2 === 1) continue; // whole.test.ts starts servers there
       await run.onBackup(ends[i]!, `stage-${i}`, async server => {
         expect(await answers(server), stage.name).toEqual(stage.answers);
         expect(await checkAll(server), stage.name).toEqual([]);
