@@ -49,7 +49,7 @@ export const REAL_RULES: Rules = { step, audit: AUDIT };
 
 /** Told of what the disk did, for counters. */
 export interface DiskMeter {
-  wroteWal(bytes: number): void;
+  wroteWal(bytes: number, seconds: number): void;
   flushedWal(seconds: number): void;
   persistedControl(seconds: number): void;
 }
@@ -215,8 +215,7 @@ export class AcceptorDriver {
     const began = this.options.clock.monotonic();
     switch (effect.do) {
       case 'write':
-        this.options.meter?.wroteWal(effect.bytes.length);
-        return this.store.write(effect.at, effect.bytes);
+        return this.write(effect.at, effect.bytes, began);
       case 'flush':
         await this.store.flush();
         this.options.meter?.flushedWal(this.secondsSince(began));
@@ -235,6 +234,12 @@ export class AcceptorDriver {
         break;
     }
     return undefined;
+  }
+
+  private async write(at: Lsn, bytes: Uint8Array, beganMs: number): Promise<Lsn> {
+    const recordLsn = await this.store.write(at, bytes);
+    this.options.meter?.wroteWal(bytes.length, this.secondsSince(beganMs));
+    return recordLsn;
   }
 
   private reply(to: Caller, answer: Answer): void {

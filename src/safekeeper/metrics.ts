@@ -5,6 +5,7 @@
 
 import type { Cell, Emit, HistogramCell, Metrics } from '../base/metrics.ts';
 import { BYTES, SECONDS } from '../base/metrics.ts';
+import { backupNeeded } from './backup-plan.ts';
 import type { DiskMeter } from './driver.ts';
 import { isActive } from './removal-plan.ts';
 import type { Timeline } from './timeline.ts';
@@ -75,8 +76,8 @@ export class SafekeeperMetrics implements DiskMeter {
     );
     this.messages = m.counter(
       'safekeeper_proposer_acceptor_messages_total',
-      'Messages of proposers, by kind.',
-      ['kind'],
+      'Messages of proposers, by what came of them and by kind.',
+      ['outcome', 'kind'],
     );
     this.queriesReceived = m.counter('safekeeper_pg_queries_received_total', 'Commands received.', ['query']);
     this.queriesFinished = m.counter('safekeeper_pg_queries_finished_total', 'Commands finished.', ['query']);
@@ -98,8 +99,8 @@ export class SafekeeperMetrics implements DiskMeter {
       .with();
   }
 
-  message(kind: string): void {
-    this.messages.with(kind).inc();
+  message(kind: string, outcome: 'success' | 'error'): void {
+    this.messages.with(outcome, kind).inc();
   }
 
   query(name: string): () => void {
@@ -148,6 +149,17 @@ export class SafekeeperMetrics implements DiskMeter {
     });
     gauge('ps_last_received_lsn', 'What the most advanced pageserver has received.', t => lastReceived(t));
     gauge('feedback_last_time_seconds', 'When a pageserver told of itself last.', t => lastFeedback(t));
+    gauge('ps_feedback_count_total', 'Status messages of pageservers.', t => t.tally.feedbacks);
+    gauge('written_wal_bytes_total', 'Bytes of WAL taken in.', t => t.tally.writtenBytes);
+    gauge(
+      'written_wal_seconds_total',
+      'Time spent examining WAL and handing it to the log.',
+      t => t.tally.writtenSeconds,
+    );
+    gauge('flushed_wal_seconds_total', 'Time spent writing and syncing WAL.', t => t.tally.flushedSeconds);
+    gauge('wal_backup_active', '1 while somebody must be uploading this timeline.', t =>
+      needsBackup(t) ? 1 : 0,
+    );
     gauge('timeline_active', '1 while others must hear of this timeline.', t => (active(t) ? 1 : 0));
     gauge('connected_computes', 'Connected computes.', t => t.proposers().length);
     gauge('acceptor_term', 'The highest term seen.', t => t.term);
@@ -173,6 +185,11 @@ const each =
 export function active(t: Timeline): boolean {
   const { memory, control } = t.status();
   return isActive(memory, t.proposers().length, control.server.walSegSize);
+}
+
+function needsBackup(t: Timeline): boolean {
+  const { memory, control } = t.status();
+  return backupNeeded(t.proposers().length, memory.commitLsn, memory.backupLsn, control.server.walSegSize);
 }
 
 const lastReceived = (t: Timeline): number =>

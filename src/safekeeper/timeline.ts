@@ -63,8 +63,38 @@ export interface TimelineDeps {
   readonly meter?: DiskMeter;
 }
 
+/** What one timeline has done since it was loaded; the process's own counters are told as well. */
+class Tally implements DiskMeter {
+  writtenBytes = 0;
+  writtenSeconds = 0;
+  flushedSeconds = 0;
+  /** Status messages of pageservers. */
+  feedbacks = 0;
+  private readonly all: DiskMeter | undefined;
+
+  constructor(all: DiskMeter | undefined) {
+    this.all = all;
+  }
+
+  wroteWal(bytes: number, seconds: number): void {
+    this.writtenBytes += bytes;
+    this.writtenSeconds += seconds;
+    this.all?.wroteWal(bytes, seconds);
+  }
+
+  flushedWal(seconds: number): void {
+    this.flushedSeconds += seconds;
+    this.all?.flushedWal(seconds);
+  }
+
+  persistedControl(seconds: number): void {
+    this.all?.persistedControl(seconds);
+  }
+}
+
 export class Timeline implements TimelineHandle {
   readonly key: TimelineKey;
+  readonly tally: Tally;
   private readonly nodeId: number;
   private readonly clock: Clock;
   private readonly settings: TimelineSettings;
@@ -85,10 +115,11 @@ export class Timeline implements TimelineHandle {
     this.settings = { ...DEFAULT_TIMELINE_SETTINGS, ...deps.settings };
     this.vault = vault;
     this.log = deps.log.with({ tenant: tenantId, timeline: timelineId });
+    this.tally = new Tally(deps.meter);
     const end = eviction.kind === 'offloaded' ? eviction.flushLsn : store.recordLsn;
     this.driver = new AcceptorDriver({
       rules: deps.rules ?? REAL_RULES,
-      meter: deps.meter,
+      meter: this.tally,
       clock: deps.clock,
       log: this.log,
       flushBytesMax: this.settings.flushBytesMax,
@@ -180,6 +211,7 @@ export class Timeline implements TimelineHandle {
   }
 
   private onPageserverFeedback(feedback: PageserverFeedback): void {
+    this.tally.feedbacks++;
     for (const session of this.sessions.values()) session.feedback(feedback);
     if (feedback.remoteConsistentLsn <= this.state.memory.remoteConsistentLsn || this.signal.aborted) return;
     this.driver

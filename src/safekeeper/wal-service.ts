@@ -142,11 +142,20 @@ class WalReceiver {
 
   /** Starts a message on its way; a failure interrupts the reading. */
   private take(message: ProposerMessage, bytes: number): void {
-    this.deps.metrics.message(message.kind);
+    const { metrics } = this.deps;
     this.inFlightBytes += bytes;
     this.session
       .process(message)
-      .then(reply => reply && this.send(reply))
+      .then(
+        reply => {
+          metrics.message(message.kind, 'success');
+          return reply && this.send(reply);
+        },
+        (error: unknown) => {
+          metrics.message(message.kind, 'error');
+          throw error;
+        },
+      )
       .then(
         () => this.release(bytes),
         (error: unknown) => {
