@@ -4,7 +4,8 @@
 //   run      an operation whose turn it is: no earlier one of its project stands in its way, and no wait is on it
 //   abort    a start under way whose customer key was revoked
 //   suspend  a compute idle for its time, or whose key was revoked (at once, then)
-//   restart  a compute that should run and does not; one that died within MOMENT_MS of its start sleeps instead
+//   restart  a compute that should run and does not
+//   rest     one that died within MOMENT_MS of its start: it sleeps until somebody asks for it
 //   expire   a branch past its time
 //   move     a tenant whose pageserver has been silent for too long, to one that is not
 //   lease    the LSN of a static compute, before its lease ends
