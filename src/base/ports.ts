@@ -239,6 +239,8 @@ export interface Running {
 
 /** Programs of this installation's `bin`, each a process of its own with its log in a file. */
 export interface Programs {
+  /** Of this process. */
+  readonly ownPid: number;
   start(name: string, args: readonly string[], place: { directory: string; log: string }): Running;
   /** Where a program of this name is: in these directories, or where the environment's PATH says. */
   find(name: string, directories: readonly string[]): string | undefined;

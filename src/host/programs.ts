@@ -12,6 +12,8 @@ const BIN = resolve(import.meta.dirname, '../../bin');
 const PASSED_ON = /^(RUST_LOG|HOME|TMPDIR|AWS_|AZURE_|GOOGLE_|NEON_|LAKEBED_|SSL_)/;
 
 export const hostPrograms: Programs = {
+  ownPid: process.pid,
+
   start(name, args, { directory, log }) {
     const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => PASSED_ON.test(key)));
     const out = openSync(log, 'a');

@@ -102,7 +102,7 @@ async function logs(input: VerbInput, world: World): Promise<number> {
   return 0;
 }
 
-/** `<role>/log` of every role, and the computes' own. */
+/** `<role>/<role>.log` of every role, and the computes' own. */
 async function logFiles(disk: Disk): Promise<Map<string, string>> {
   const found = new Map<string, string>();
   const listed = async (path: string): Promise<string[]> => {
@@ -112,7 +112,7 @@ async function logFiles(disk: Disk): Promise<Map<string, string>> {
   for (const name of await listed('')) {
     if (name === 'lakebed.log') found.set('lakebed', name);
     for (const inside of await listed(name)) {
-      if (inside === 'log') found.set(name, `${name}/log`);
+      if (inside === `${name}.log`) found.set(name, `${name}/${inside}`);
     }
   }
   for (const name of await listed('manager/computes')) {

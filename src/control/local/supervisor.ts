@@ -20,6 +20,8 @@ const HEALTHY_MS = 60_000;
 const LOG_TAIL = 2000;
 
 interface Role {
+  /** In the order of asking for its start. */
+  readonly sequence: number;
   readonly spec: RoleSpec;
   running: Running;
   pauseMs: number;
@@ -31,6 +33,7 @@ export class Supervisor {
   private readonly world: World;
   private readonly onEvent: RoleEvent;
   private readonly roles: Role[] = [];
+  private asked = 0;
   private stopping = false;
 
   constructor(world: World, onEvent: RoleEvent) {
@@ -40,6 +43,7 @@ export class Supervisor {
 
   /** Start a role and wait until it answers. */
   async start(spec: RoleSpec): Promise<void> {
+    const sequence = this.asked++;
     const disk = this.world.disk('/');
     await disk.makeDirectory(spec.directory.slice(1));
     for (const [name, text] of Object.entries(spec.files)) {
@@ -48,7 +52,7 @@ export class Supervisor {
       await file.write(0, new TextEncoder().encode(text));
       await file.close();
     }
-    const role: Role = { spec, running: this.launch(spec), pauseMs: PAUSE_FIRST_MS };
+    const role: Role = { sequence, spec, running: this.launch(spec), pauseMs: PAUSE_FIRST_MS };
     this.roles.push(role);
     await this.untilReady(role);
     void this.watch(role);
@@ -108,10 +112,10 @@ export class Supervisor {
     }
   }
 
-  /** Everything down, the last started first. */
+  /** Everything down, what was asked for last first. */
   async stop(): Promise<void> {
     this.stopping = true;
-    for (const role of this.roles.toReversed()) {
+    for (const role of this.roles.toSorted((a, b) => b.sequence - a.sequence)) {
       role.running.kill('SIGTERM');
       const late = this.world.clock.sleep(STOP_MS).then(() => 'late');
       if ((await Promise.race([role.running.ended, late])) === 'late') {
