@@ -88,6 +88,9 @@ export const FAULTS = {
   'role-failed': 'unavailable',
   'compute-failed': 'unavailable',
   'pageserver-refused': 'invalid',
+  // adoption
+  'origin-unfit': 'invalid',
+  'origin-diverged': 'conflict',
   // manager
   'catalog-unavailable': 'unavailable',
   'catalog-newer': 'invalid',

@@ -108,8 +108,8 @@ export type AdoptProgress =
   /** About once a second. */
   | ({ readonly step: 'following' } & Lag)
   | ({ readonly step: 'caught-up' } & Lag)
-  /** It went on without us, or went away: tried again until it is back. */
-  | { readonly step: 'origin-lost'; readonly why: string }
+  /** The origin, the pageserver or a quorum of safekeepers does not answer: tried again until it does. */
+  | { readonly step: 'waiting'; readonly why: string }
   | { readonly step: 'origin-stopped'; readonly lsn: Lsn };
 
 /** How far everybody is; 0 is unknown. */

@@ -1,7 +1,9 @@
 // Every verb of the command line, in the order of the help.
 
 import type { Verb } from '../../base/command.ts';
+import { adopt } from './adopt.ts';
 import { branchVerbs } from './branch.ts';
+import { checkout } from './checkout.ts';
 import { computeVerbs, uriVerb } from './compute.ts';
 import { branchDiff } from './diff.ts';
 import { inspectSealedVerb } from './inspect-sealed.ts';
@@ -22,6 +24,8 @@ export const verbs: readonly Verb[] = [
   psqlVerb,
   uriVerb,
   ...branchVerbs,
+  adopt,
+  checkout,
   branchDiff,
   ...computeVerbs,
   ...projectVerbs,

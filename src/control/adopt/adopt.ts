@@ -1,0 +1,169 @@
+// Adoption: a running stock Postgres becomes a timeline, with no patch and no dump. The door and its promises are in
+// contract.ts; here are the first three steps, the fourth is follow.ts.
+//
+//   state in the store?   no: a new timeline id and slot name, recorded        yes: go on with those
+//   timeline there?       no: slot, then base backup -> import                 yes: the import is done
+//   then                  follow
+//
+// Each question is asked of what is there, not of what was planned: a step that was cut short is done again, a step
+// that was finished and not recorded is not. An import that broke off leaves no timeline (the pageserver publishes it
+// when it is whole), so a timeline that answers is complete.
+//
+// Postgres 14 and 15 write heap records otherwise than Neon's builds of the same majors: their timelines are marked as
+// stock, and only stock servers can be opened on them. From 16 on a Neon compute may take over.
+
+import { toHex } from '../../base/bytes.ts';
+import { Fault, isFault } from '../../base/fault.ts';
+import { timelineId } from '../../base/ids.ts';
+import type { PqClient } from '../../protocol/pq-client.ts';
+import { baseBackup } from './base-backup.ts';
+import type { AdoptOptions, AdoptProgress, AdoptResult, AdoptState, AdoptWorld } from './contract.ts';
+import { follow } from './follow.ts';
+import {
+  checkOrigin,
+  connectOrigin,
+  ensureSlot,
+  type Origin,
+  type OriginFacts,
+  originName,
+  parseOrigin,
+} from './origin.ts';
+import { Pageserver } from './storage.ts';
+
+const NEON_MAJOR_FIRST = 16;
+const SLOT_ID_DIGITS = 12;
+const IMPORT_TRIES = 10;
+const RETRY_MS = 500;
+/** After an adopter that was killed: the pageserver notices, and the origin lets go of its slot. */
+const BUSY_FOR_MS = 120_000;
+
+export async function adopt(
+  options: AdoptOptions,
+  world: AdoptWorld,
+  onProgress: (progress: AdoptProgress) => void,
+): Promise<AdoptResult> {
+  const origin = parseOrigin(options.origin, world);
+  if (options.storage.safekeepers.length === 0)
+    throw new Fault('config-invalid', 'no safekeepers are given to take the log');
+  const pageserver = new Pageserver(options.storage, world);
+  await pageserver.check();
+  const client = await connectOrigin(origin, world);
+  let facts: OriginFacts;
+  let state: AdoptState;
+  try {
+    facts = await checkOrigin(client);
+    state = await settle(options, origin, facts, world, onProgress);
+    await ensureSlot(client, state.slot);
+    onProgress({ step: 'slot', slot: state.slot });
+  } finally {
+    await client.end();
+  }
+  await pageserver.ensureTenant();
+  const imported =
+    (await pageserver.timeline(state.timeline)) ??
+    (await importOrigin({ origin, state, pageserver }, world, onProgress));
+  onProgress({ step: 'imported', lsn: imported.lastRecordLsn });
+  const { storage, store, until } = options;
+  const adoption = { origin, facts, state, storage, store, until, freshLsn: imported.lastRecordLsn };
+  return follow(adoption, pageserver, world, onProgress);
+}
+
+/** What is recorded of this adoption; recorded now if it begins. */
+async function settle(
+  { store, storage, timeline }: AdoptOptions,
+  origin: Origin,
+  facts: OriginFacts,
+  world: AdoptWorld,
+  onProgress: (progress: AdoptProgress) => void,
+): Promise<AdoptState> {
+  const { pgVersion, systemIdentifier, walSegmentSize, checksums } = facts;
+  const before = await store.load();
+  if (before !== undefined) checkSame(before, facts, storage.tenant, origin);
+  const id = timelineId(before?.timeline ?? timeline ?? toHex(world.random.bytes(16)));
+  const state: AdoptState = before ?? {
+    version: 1,
+    origin: originName(origin),
+    systemIdentifier,
+    tenant: storage.tenant,
+    timeline: id,
+    slot: `lakebed_${id.slice(0, SLOT_ID_DIGITS)}`,
+    pgVersion,
+    walSegmentSize,
+    term: 0,
+  };
+  if (before === undefined) await store.save(state);
+  const server = { pgVersion, systemIdentifier, walSegmentSize, checksums };
+  onProgress({ step: 'checked', ...server, resumed: before !== undefined, timeline: id });
+  return state;
+}
+
+function checkSame(state: AdoptState, facts: OriginFacts, tenant: string, origin: Origin): void {
+  const other = (what: string): Fault =>
+    new Fault('origin-diverged', `${originName(origin)} is not what was adopted before: ${what}`, {
+      hint: 'Adopt it under another --branch.',
+    });
+  if (state.systemIdentifier !== facts.systemIdentifier)
+    throw other(`its system identifier is ${facts.systemIdentifier}, not ${state.systemIdentifier}`);
+  const [before, now] = [majorOf(state.pgVersion), majorOf(facts.pgVersion)];
+  if (before !== now) throw other(`it is Postgres ${now}, not ${before}`);
+  if (state.tenant !== tenant) throw other(`it belongs to tenant ${state.tenant}`);
+}
+
+export const majorOf = (pgVersion: number): number => Math.floor(pgVersion / 10_000);
+
+interface Import {
+  readonly origin: Origin;
+  readonly state: AdoptState;
+  readonly pageserver: Pageserver;
+}
+
+/** As often as it takes: an import that breaks off leaves nothing behind. */
+async function importOrigin(
+  it: Import,
+  world: AdoptWorld,
+  onProgress: (progress: AdoptProgress) => void,
+): Promise<NonNullable<Awaited<ReturnType<Pageserver['timeline']>>>> {
+  const { pageserver, state } = it;
+  const { clock, signal } = world;
+  const busyUntil = clock.monotonic() + BUSY_FOR_MS;
+  for (let tries = 1; ; tries++) {
+    try {
+      await importOnce(it, world, onProgress);
+    } catch (error) {
+      signal.throwIfAborted();
+      const isBusy = isFault(error, 'timeline-busy') && clock.monotonic() < busyUntil;
+      const mayPass = isFault(error) && (error.kind === 'unavailable' || error.kind === 'closed');
+      if (!isBusy && (!mayPass || tries >= IMPORT_TRIES)) throw error;
+      onProgress({ step: 'waiting', why: (error as Fault).message });
+      if (isBusy) tries--;
+    }
+    const made = await pageserver.timeline(state.timeline);
+    if (made !== undefined) return made;
+    await clock.sleep(RETRY_MS, signal);
+  }
+}
+
+async function importOnce(
+  { origin, state, pageserver }: Import,
+  world: AdoptWorld,
+  onProgress: (progress: AdoptProgress) => void,
+): Promise<void> {
+  const major = majorOf(state.pgVersion);
+  const flavour = major >= NEON_MAJOR_FIRST ? 'neon' : 'stock';
+  let client: PqClient | undefined;
+  const cut = (): void => client?.destroy();
+  world.signal.addEventListener('abort', cut, { once: true });
+  // The copy begins when the pageserver takes its first piece: one that is busy refuses before that.
+  async function* copy(): AsyncGenerator<Uint8Array> {
+    client = await connectOrigin(origin, world);
+    yield* baseBackup(client, major, (doneBytes, totalBytes) =>
+      onProgress({ step: 'base-backup', doneBytes, totalBytes }),
+    );
+  }
+  try {
+    await pageserver.importBackup(state.timeline, { major, flavour }, copy());
+  } finally {
+    world.signal.removeEventListener('abort', cut);
+    client?.destroy();
+  }
+}

@@ -1,0 +1,231 @@
+// `lakebed adopt`: a running stock Postgres becomes a branch, and is followed.
+
+import {
+  flagOption,
+  type Progress,
+  textOption,
+  type Verb,
+  type VerbInput,
+  type World,
+} from '../../base/command.ts';
+import { Fault } from '../../base/fault.ts';
+import { formatLsn } from '../../base/lsn.ts';
+import { adopt as adoptOrigin } from '../adopt/adopt.ts';
+import type { AdoptOptions, AdoptProgress, Lag } from '../adopt/contract.ts';
+import { adoptStore, branchName, PLACE_OPTIONS, placeOf } from '../adopt/place.ts';
+
+const TAKEN_OVER = 3;
+const MB = 1_000_000;
+/** In a pipe the lag is told when it changed, and not more often. */
+const LAG_EVERY_MS = 10_000;
+
+export const adopt: Verb = {
+  name: 'adopt',
+  summary: 'take a running stock Postgres into storage, and follow it',
+  about:
+    'Copies a running Postgres 14 to 18 by a base backup, streamed into the pageserver, and then streams its log into\n' +
+    'the safekeepers: no patch, no dump, no downtime. The origin needs wal_level = replica, a role with REPLICATION and\n' +
+    'a line for it in pg_hba.conf (database "replication"). A replication slot keeps its log until storage has it.\n' +
+    'Killed at any point, the same command goes on where it was.',
+  arguments: [{ name: 'origin', help: 'postgres://user:password@host:port/ (or PGPASSWORD)' }],
+  options: [
+    ...PLACE_OPTIONS,
+    { flags: '--safekeepers LIST', help: 'with --pageserver: host:port,host:port,host:port' },
+    { flags: '--branch NAME', help: 'what to call it', default: 'adopted' },
+    { flags: '--timeline ID', help: 'the id of its timeline, for a new adoption' },
+    { flags: '--once', help: 'end when storage has caught up; the slot stays' },
+    { flags: '--follow', help: 'go on until interrupted (the default)' },
+    { flags: '--switch-over', help: 'go on until the origin is shut down and its last record is in' },
+    { flags: '--json', help: 'a line of JSON for each thing that happens' },
+  ],
+  examples: [
+    {
+      line: 'lakebed adopt postgres://postgres@127.0.0.1/',
+      what: 'into .lakebed, followed until interrupted',
+    },
+    { line: 'lakebed adopt postgres://me@db.example/?sslmode=require --once', what: 'until caught up' },
+    { line: 'lakebed adopt postgres://me@db.example/ --switch-over', what: 'until it is shut down for good' },
+  ],
+  exitCodes: {
+    1: 'it cannot be adopted, or not any more',
+    [TAKEN_OVER]: 'another writer took the branch over',
+  },
+  run,
+};
+
+function untilOf(input: VerbInput): AdoptOptions['until'] {
+  const asked = ['once', 'follow', 'switchOver'].filter(name => flagOption(input, name));
+  if (asked.length > 1) throw new Fault('config-invalid', 'only one of --once, --follow and --switch-over');
+  if (asked[0] === 'once') return 'caught-up';
+  return asked[0] === 'switchOver' ? 'origin-stopped' : 'interrupted';
+}
+
+async function run(input: VerbInput, world: World): Promise<number> {
+  const branch = branchName(textOption(input, 'branch') ?? 'adopted');
+  const until = untilOf(input);
+  const place = await placeOf(input, world);
+  const store = adoptStore(place, branch, world);
+  const { storage } = place;
+  const timeline = textOption(input, 'timeline');
+  const teller = flagOption(input, 'json') ? new Lines(world) : new Words(world, branch);
+  try {
+    const options = { origin: input.args[0]!, storage, store, until, timeline };
+    const result = await adoptOrigin(options, world, progress => teller.tell(progress));
+    teller.end(result.ended, formatLsn(result.commitLsn), result.timeline);
+    return result.ended === 'taken-over' ? TAKEN_OVER : 0;
+  } catch (error) {
+    if (!world.signal.aborted) throw error;
+    teller.end('interrupted', '', '');
+    return 0;
+  } finally {
+    teller.close();
+  }
+}
+
+/** For programs. */
+class Lines {
+  private readonly world: World;
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  tell(progress: AdoptProgress): void {
+    this.line(progress);
+  }
+
+  end(ended: string, commitLsn: string, timeline: string): void {
+    this.line({ step: 'ended', ended, ...(timeline === '' ? {} : { commitLsn, timeline }) });
+  }
+
+  private line(value: object): void {
+    const text = JSON.stringify(value, (key, v: unknown) => {
+      if (key === 'safekeepers') return (v as number[]).map(formatLsn);
+      return typeof v === 'number' && (key === 'lsn' || key.endsWith('Lsn')) ? formatLsn(v) : v;
+    });
+    this.world.terminal.write(`${text}\n`);
+  }
+
+  close(): void {
+    // Every line is written already.
+  }
+}
+
+/** For people: one line for each step, a bar for the base backup. */
+class Words {
+  private readonly world: World;
+  private readonly branch: string;
+  private bar: Progress | undefined;
+  private startedMs = 0;
+  private copiedBytes = 0;
+  private lagToldMs = -Infinity;
+  private lagTold = '';
+  private trouble = '';
+
+  constructor(world: World, branch: string) {
+    this.world = world;
+    this.branch = branch;
+  }
+
+  private say(text: string): void {
+    this.world.terminal.write(`${text}\n`);
+  }
+
+  tell(progress: AdoptProgress): void {
+    if (progress.step !== 'base-backup') this.close();
+    switch (progress.step) {
+      case 'checked':
+        this.checked(progress);
+        break;
+      case 'slot':
+        this.say(`slot ${progress.slot} keeps the log on the origin`);
+        break;
+      case 'base-backup':
+        this.copied(progress.doneBytes, progress.totalBytes);
+        break;
+      case 'imported':
+        this.say(`imported at ${formatLsn(progress.lsn)}${this.speed()}`);
+        break;
+      case 'elected':
+        this.say(`safekeepers follow in term ${progress.term}, from ${formatLsn(progress.lsn)}`);
+        break;
+      case 'following':
+        this.lag(progress);
+        break;
+      case 'caught-up':
+        this.say(`caught up: ${describe(progress)}`);
+        break;
+      case 'waiting':
+        this.wait(progress.why);
+        break;
+      case 'origin-stopped':
+        this.say(`the origin was shut down; its last record ends at ${formatLsn(progress.lsn)}`);
+    }
+  }
+
+  private checked(progress: Extract<AdoptProgress, { step: 'checked' }>): void {
+    const { pgVersion, systemIdentifier, walSegmentSize, checksums, timeline, resumed } = progress;
+    const version = `${Math.floor(pgVersion / 10_000)}.${pgVersion % 10_000}`;
+    const segments = `segments of ${walSegmentSize / 2 ** 20} MiB`;
+    this.say(
+      `Postgres ${version}, system ${systemIdentifier}, ${segments}, checksums ${checksums ? 'on' : 'off'}`,
+    );
+    this.say(`branch ${this.branch} ${resumed ? 'goes on: timeline' : 'is timeline'} ${timeline}`);
+  }
+
+  private copied(doneBytes: number, totalBytes: number): void {
+    if (this.bar === undefined) {
+      this.startedMs = this.world.clock.monotonic();
+      this.bar = this.world.terminal.progress('base backup', Math.ceil(totalBytes / MB), 'MB');
+    }
+    this.copiedBytes = doneBytes;
+    this.bar.update(Math.floor(doneBytes / MB));
+  }
+
+  private speed(): string {
+    if (this.copiedBytes === 0) return ' before';
+    const seconds = (this.world.clock.monotonic() - this.startedMs) / 1000;
+    return `: ${(this.copiedBytes / MB).toFixed(1)} MB in ${seconds.toFixed(1)} s`;
+  }
+
+  private lag(lag: Lag): void {
+    this.trouble = '';
+    const text = describe(lag);
+    const now = this.world.clock.monotonic();
+    if (text === this.lagTold || now - this.lagToldMs < LAG_EVERY_MS) return;
+    this.lagTold = text;
+    this.lagToldMs = now;
+    this.say(`following: ${text}`);
+  }
+
+  private wait(why: string): void {
+    if (why !== this.trouble) this.world.terminal.note(`lakebed: waiting for ${why}\n`);
+    this.trouble = why;
+  }
+
+  end(ended: string, commitLsn: string, timeline: string): void {
+    this.close();
+    const how: Readonly<Record<string, string>> = {
+      'caught-up': `Done: ${commitLsn} is on a quorum and in the pageserver. The slot stays: the same command follows on.`,
+      'origin-stopped': `Ready to switch over: start a compute on timeline ${timeline} at ${commitLsn}.`,
+      'taken-over': `Another writer has taken the branch over, after ${commitLsn}.`,
+      interrupted: 'Stopped; the same command goes on from here.',
+    };
+    this.say(how[ended] ?? ended);
+  }
+
+  close(): void {
+    this.bar?.stop();
+    this.bar = undefined;
+  }
+}
+
+const size = (bytes: number): string =>
+  bytes >= MB ? `${(bytes / MB).toFixed(1)} MB` : `${Math.max(0, bytes)} B`;
+
+/** Where everybody is, the laggards by what they lack. */
+function describe({ originLsn, commitLsn, safekeepers, pageserverLsn }: Lag): string {
+  const behind = (lsn: number): string => (lsn === 0 ? 'unknown' : `-${size(originLsn - lsn)}`);
+  const each = safekeepers.map(behind).join(' ');
+  return `origin ${formatLsn(originLsn)}, quorum ${behind(commitLsn)}, safekeepers ${each}, pageserver ${behind(pageserverLsn)}`;
+}
