@@ -344,6 +344,19 @@ describe('peers and operators', () => {
     expect(kinds(trace)).toBe('persist');
   });
 
+  test('commit that ran a whole segment ahead of the control file is saved after the answer', () => {
+    const trace = given(...WRITTEN);
+    for (let i = 0; i < 7; i++) trace.run('append bytes=131072');
+    trace.run('flush');
+    trace.run('append bytes=131072 commit=0/E1040');
+    trace.run('flush');
+    expect(kinds(trace)).toBe('flush reply');
+    trace.run('append commit=0/101040');
+    trace.run('flush');
+    expect(kinds(trace)).toBe('reply persist');
+    expect(trace.state.control.commitLsn).toBe(0x101040);
+  });
+
   test('a term bump makes the term at least as high, and one higher without a number', () => {
     const trace = given(...WRITTEN);
     expect(trace.run('bump to=7').at(-1)).toBe('reply 1: term 1 -> 7');

@@ -15,6 +15,7 @@ import type { TermHistory } from '../protocol/walproposer.ts';
 import { openVault } from '../seal/disk-vault.ts';
 import { planSnapshot, receiveSnapshot, sendSnapshot } from './snapshot.ts';
 import type { Timeline } from './timeline.ts';
+import type { PeerInfo } from './timeline-handle.ts';
 import { Timelines } from './timelines.ts';
 
 const MIB = 1024 * 1024;
@@ -141,4 +142,47 @@ describe('a snapshot', () => {
     expect(copy.status().control.termHistory).toEqual(history);
     expect(copy.flushLsn).toBe(other.end);
   });
+
+  test('of more than 1000 segments is refused', async () => {
+    const { timeline } = await filled();
+    const status = timeline.status();
+    const flushLsn = (status.flushLsn + 1001 * MIB) as Lsn;
+    const long = Object.create(timeline, { status: { value: () => ({ ...status, flushLsn }) } }) as Timeline;
+    await expect(planSnapshot(long, 1, 2, undefined)).rejects.toThrow(/1006 segments to send, 1000 at most/);
+  });
+
+  test('keeps WAL from being removed until it is over', async () => {
+    const { timeline } = await filled();
+    const leader = await lead(timeline, 1, BEGINNING, timeline.flushLsn);
+    await leader.elected();
+    const plan = await planSnapshot(timeline, 1, 2, undefined);
+    const archive = sendSnapshot(timeline, plan);
+    await archive.next();
+    const before = timeline.segments().length;
+    expect(await timeline.removeSegmentsBelow(6)).toBe(0);
+    expect(timeline.segments()).toHaveLength(before);
+    await archive.return(undefined);
+    // Commit is where the timeline begins: the segment that holds it stays in any case.
+    expect(await timeline.removeSegmentsBelow(6)).toBe(0);
+    await timeline.recordPeer(committedBy(timeline));
+    await timeline.checkpoint();
+    expect(await timeline.removeSegmentsBelow(6)).toBe(3);
+  });
 });
+
+/** A peer that knows all of the log to be committed. */
+function committedBy(timeline: Timeline): PeerInfo {
+  const { control, flushLsn, lastLogTerm } = timeline.status();
+  const at = { backupLsn: flushLsn, peerHorizonLsn: flushLsn, remoteConsistentLsn: flushLsn };
+  return {
+    nodeId: 9,
+    term: control.term,
+    lastLogTerm,
+    flushLsn,
+    commitLsn: flushLsn,
+    ...at,
+    localStartLsn: START,
+    pgAddress: '',
+    httpAddress: '',
+  };
+}
