@@ -5,7 +5,7 @@
 // A role's password is derived from 32 random bytes that the customer key wraps as it wraps a KEK, under KEK number 0,
 // which no document has.
 
-import { Fault, isFault } from '../../base/fault.ts';
+import { Fault } from '../../base/fault.ts';
 import type { Log, Random } from '../../base/ports.ts';
 import type { KeyAdmin } from '../../seal/key-admin.ts';
 import { formatCmk, parseCmk } from '../../seal/key-document.ts';
