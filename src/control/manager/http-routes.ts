@@ -76,8 +76,59 @@
 //   --auth-public-key FILE    ask for tokens
 // A pageserver is told of it by control_plane_api = 'http://HOST:PORT/upcall/v1'. Readiness: GET /status.
 
-import type { Route } from '../../base/http.ts';
+import { Fault } from '../../base/fault.ts';
+import { HttpApi, type HttpRequest, type Route } from '../../base/http.ts';
+import { openApiRoute } from '../../base/openapi.ts';
+import { bearerToken, type Scope, type TokenVerifier } from '../../protocol/jwt.ts';
+import { branchRoutes } from './http-branches.ts';
+import { endpointRoutes } from './http-endpoints.ts';
+import { keyRoutes, nodeRoutes, proxyRoutes, upcallRoutes } from './http-internal.ts';
+import { projectRoutes } from './http-projects.ts';
+import type { Manager } from './manager.ts';
 
-export function managerRoutes(): Route[] {
-  return [];
+/** Which scopes of a token open which doors. */
+const SCOPES: Readonly<Record<string, ReadonlySet<Scope>>> = {
+  api: new Set(['admin']),
+  internal: new Set(['admin', 'infra']),
+  upcall: new Set(['admin', 'infra', 'generations_api', 'pageserverapi']),
+};
+
+export interface ManagerApiOptions {
+  readonly version: string;
+  /** Undefined: everybody may do everything. */
+  readonly tokens: TokenVerifier | undefined;
+}
+
+export function managerApi(manager: Manager, { version, tokens }: ManagerApiOptions): HttpApi {
+  const routes: Route[] = [
+    ...projectRoutes(manager),
+    ...branchRoutes(manager),
+    ...endpointRoutes(manager),
+    ...keyRoutes(manager),
+    ...nodeRoutes(manager, version),
+    ...proxyRoutes(manager),
+    ...upcallRoutes(manager),
+    openApiRoute(() => api),
+  ];
+  const api: HttpApi = new HttpApi(routes, {
+    title: 'Lakebed manager',
+    version,
+    authorize: (route, _params, request) => authorize(tokens, route, request),
+    onTrouble: (error, request) =>
+      manager.log.error('a call failed', { method: request.method, path: request.path, error }),
+  });
+  return api;
+}
+
+async function authorize(
+  tokens: TokenVerifier | undefined,
+  route: Pick<Route, 'access'>,
+  request: Pick<HttpRequest, 'headers'>,
+): Promise<void> {
+  if (!tokens || route.access === 'open') return;
+  const { scope } = await tokens.verify(bearerToken(request.headers['authorization']));
+  if (SCOPES[route.access]?.has(scope)) return;
+  throw new Fault('auth-failed', `permission denied: a token of scope ${scope} does not open this`, {
+    hint: `Use one of scope ${[...(SCOPES[route.access] ?? [])].join(' or ')}.`,
+  });
 }
