@@ -6,7 +6,7 @@ import { openSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 const BIN = resolve(import.meta.dirname, '../../bin');
-const READY_MS = 20_000;
+const READY_MS = 60_000;
 const STOP_MS = 15_000;
 
 export interface DaemonOptions {

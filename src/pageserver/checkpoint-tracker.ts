@@ -14,8 +14,8 @@
 //                               backup at exactly that LSN is one of a cluster cleanly shut down
 //   wal_level (17 and later)    PARAMETER_CHANGE, END_OF_RECOVERY
 //   oldestCommitTsXid           the first transaction after commit timestamps were turned on, and cuts; 0 while off
-//   fullPageWrites              FPW_CHANGE and checkpoint records: a compute that starts with another setting than the
-//                               one before it finds the difference, and logs it
+//   fullPageWrites              FPW_CHANGE and checkpoint records (a compute that starts with another setting than the
+//                               one before it says so with its first checkpoint, as any Postgres does)
 //   ThisTimeLineID, time        never
 //
 // Neon's pageserver leaves oldestXidDB alone when a checkpoint record moves oldestXid, and keeps no commit

@@ -91,7 +91,7 @@ describe('full-page writes', () => {
     await cluster.take(checkpoint(0x10, true, START + 300), START + 500);
     await cluster.take(checkpoint(0x10, false, START + 560), START + 600);
     expect(mode()).toEqual({ on: false, lsn: START + 400 });
-    // A base backup tells it on: a compute that has it otherwise logs the difference.
+    // A base backup tells it, too.
     expect((await cluster.pgdata.checkpoint(START + 600)).fullPageWrites).toBe(false);
     // A server that starts anew tells its timeline again.
     memory.fullPageWrites = undefined;
