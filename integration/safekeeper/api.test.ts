@@ -115,6 +115,48 @@ describe('status', () => {
   });
 });
 
+describe('what others rely on', () => {
+  test('every path that Neon has', async () => {
+    const { paths } = await cluster.sks[0]!.call('GET', '/openapi.json');
+    const served = Object.entries(paths as Record<string, object>).flatMap(([path, methods]) =>
+      Object.keys(methods).map(method => `${method.toUpperCase()} ${path.replace(/\{\w+\}/g, '*')}`),
+    );
+    const one = '/v1/tenant/*/timeline/*';
+    expect(served).toEqual(
+      expect.arrayContaining([
+        ...['GET /v1/status', 'GET /v1/utilization', 'GET /v1/debug/filesystem_usage', 'GET /v1/debug_dump'],
+        ...['POST /v1/tenant/timeline', 'GET /v1/tenant/timeline', 'DELETE /v1/tenant/*'],
+        ...[`GET ${one}`, `DELETE ${one}`, `PUT ${one}/membership`, `PUT ${one}/exclude`],
+        ...[`GET ${one}/snapshot/*`, `POST ${one}/copy`, `PATCH ${one}/control_file`],
+        ...[`POST ${one}/checkpoint`, `GET ${one}/digest`, `POST ${one}/backup_partial_reset`],
+        ...[`POST ${one}/term_bump`, 'POST /v1/record_safekeeper_info/*/*', 'POST /v1/pull_timeline'],
+      ]),
+    );
+  });
+
+  test('the metrics that others rely on', async () => {
+    const { key } = await filled(10_000);
+    const metrics = await (await fetch(`${cluster.sks[0]!.host}/metrics`)).text();
+    const labels = `{tenant_id="${key.tenantId}",timeline_id="${key.timelineId}"}`;
+    const ofTimeline = [
+      ...['commit_lsn', 'flush_lsn', 'backup_lsn', 'epoch_start_lsn', 'peer_horizon_lsn'],
+      ...['remote_consistent_lsn', 'ps_last_received_lsn', 'feedback_last_time_seconds'],
+      ...['ps_feedback_count_total', 'timeline_active', 'wal_backup_active', 'connected_computes'],
+      ...['disk_usage_bytes', 'acceptor_term', 'written_wal_bytes_total', 'written_wal_seconds_total'],
+      'flushed_wal_seconds_total',
+    ];
+    for (const name of ofTimeline) expect(metrics).toContain(`\nsafekeeper_${name}${labels} `);
+    const ofNode = [
+      ...['timelines', 'active_timelines', 'evicted_timelines', 'wal_receivers', 'wal_readers'],
+      ...['write_wal_bytes', 'flush_wal_seconds', 'persist_control_file_seconds', 'pg_io_bytes_total'],
+      ...['proposer_acceptor_messages_total', 'removed_wal_segments_total', 'backed_up_segments_total'],
+      ...['backup_errors_total', 'partial_backup_uploads_total', 'broker_pushed_updates_total'],
+      'broker_pulled_updates_total',
+    ];
+    for (const name of ofNode) expect(metrics).toContain(`# TYPE safekeeper_${name} `);
+  });
+});
+
 describe('create and delete', () => {
   const body = (key: TimelineKey): unknown => ({
     tenant_id: key.tenantId,
