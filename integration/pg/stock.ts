@@ -163,7 +163,8 @@ export class StockPostgres {
 
   /** A connected client, ended afterwards. */
   async session<T>(work: (client: Client) => Promise<T>, database = 'postgres'): Promise<T> {
-    const client = new Client({ host: this.home, user: 'postgres', database });
+    const port = Number(this.settings['port'] ?? 5432);
+    const client = new Client({ host: this.home, port, user: 'postgres', database });
     await client.connect();
     try {
       return await work(client);

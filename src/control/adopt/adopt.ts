@@ -61,7 +61,7 @@ export async function adopt(
   await pageserver.ensureTenant();
   const imported =
     (await pageserver.timeline(state.timeline)) ??
-    (await importOrigin({ origin, state, pageserver }, world, onProgress));
+    (await importOrigin({ origin, state, pageserver, options }, world, onProgress));
   onProgress({ step: 'imported', lsn: imported.lastRecordLsn });
   const { storage, store, until } = options;
   const adoption = { origin, facts, state, storage, store, until, freshLsn: imported.lastRecordLsn };
@@ -115,6 +115,7 @@ interface Import {
   readonly origin: Origin;
   readonly state: AdoptState;
   readonly pageserver: Pageserver;
+  readonly options: Pick<AdoptOptions, 'maxRateKbPerSecond'>;
 }
 
 /** As often as it takes: an import that breaks off leaves nothing behind. */
@@ -144,11 +145,12 @@ async function importOrigin(
 }
 
 async function importOnce(
-  { origin, state, pageserver }: Import,
+  { origin, state, pageserver, options }: Import,
   world: AdoptWorld,
   onProgress: (progress: AdoptProgress) => void,
 ): Promise<void> {
   const major = majorOf(state.pgVersion);
+  const { maxRateKbPerSecond } = options;
   const flavour = major >= NEON_MAJOR_FIRST ? 'neon' : 'stock';
   let client: PqClient | undefined;
   const cut = (): void => client?.destroy();
@@ -156,7 +158,7 @@ async function importOnce(
   // The copy begins when the pageserver takes its first piece: one that is busy refuses before that.
   async function* copy(): AsyncGenerator<Uint8Array> {
     client = await connectOrigin(origin, world);
-    yield* baseBackup(client, major, (doneBytes, totalBytes) =>
+    yield* baseBackup(client, { major, maxRateKbPerSecond }, (doneBytes, totalBytes) =>
       onProgress({ step: 'base-backup', doneBytes, totalBytes }),
     );
   }

@@ -78,6 +78,8 @@ export interface AdoptOptions {
   /** `postgres://user:password@host:port/?sslmode=require`; without a password, PGPASSWORD. */
   readonly origin: string;
   readonly storage: StorageAt;
+  /** The base backup takes at most so much of the origin's disk and network. */
+  readonly maxRateKbPerSecond?: number | undefined;
   /** For a new adoption: the id of the timeline to make; a random one unless given. */
   readonly timeline?: string | undefined;
   readonly store: AdoptStore;

@@ -10,7 +10,7 @@ import { textOption } from '../../base/command.ts';
 import { Fault, isFault } from '../../base/fault.ts';
 import { tenantId, timelineId } from '../../base/ids.ts';
 import type { Disk } from '../../base/ports.ts';
-import { type LocalState, portsFrom, stateProblem } from '../local/layout.ts';
+import { type LocalState, portsFrom, readState } from '../local/layout.ts';
 import type { AdoptState, AdoptStore, HostPort, StorageAt } from './contract.ts';
 
 const BRANCH = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -78,16 +78,11 @@ function hostPort(text: string, flag: string): HostPort {
 }
 
 async function localState(disk: Disk, data: string): Promise<LocalState> {
-  const state = await readJson<LocalState>(disk, `${data}/lakebed.json`);
-  if (state === undefined) {
-    throw new Fault('config-invalid', `there is no Lakebed in /${data}`, {
-      hint: 'Start one (lakebed start), or say where it is: --data-dir, or --pageserver, --safekeepers and --tenant.',
-    });
-  }
-  const problem = stateProblem(state);
-  if (problem !== undefined)
-    throw new Fault('config-invalid', `/${data}/lakebed.json cannot be used: ${problem}`);
-  return state;
+  const state = await readState(disk, `/${data}`);
+  if (state !== undefined) return state;
+  throw new Fault('config-invalid', `there is no Lakebed in /${data}`, {
+    hint: 'Start one (lakebed start), or say where it is: --data-dir, or --pageserver, --safekeepers and --tenant.',
+  });
 }
 
 async function readJson<T>(disk: Disk, path: string): Promise<T | undefined> {

@@ -11,6 +11,7 @@ import {
 import { Fault } from '../../base/fault.ts';
 import { formatLsn } from '../../base/lsn.ts';
 import { adopt as adoptOrigin } from '../adopt/adopt.ts';
+import { MAX_RATE } from '../adopt/base-backup.ts';
 import type { AdoptOptions, AdoptProgress, Lag } from '../adopt/contract.ts';
 import { adoptStore, branchName, PLACE_OPTIONS, placeOf } from '../adopt/place.ts';
 
@@ -33,6 +34,7 @@ export const adopt: Verb = {
     { flags: '--safekeepers LIST', help: 'with --pageserver: host:port,host:port,host:port' },
     { flags: '--branch NAME', help: 'what to call it', default: 'adopted' },
     { flags: '--timeline ID', help: 'the id of its timeline, for a new adoption' },
+    { flags: '--max-rate KB', help: 'of the base backup, in kB a second' },
     { flags: '--once', help: 'end when storage has caught up; the slot stays' },
     { flags: '--follow', help: 'go on until interrupted (the default)' },
     { flags: '--switch-over', help: 'go on until the origin is shut down and its last record is in' },
@@ -60,6 +62,14 @@ function untilOf(input: VerbInput): AdoptOptions['until'] {
   return asked[0] === 'switchOver' ? 'origin-stopped' : 'interrupted';
 }
 
+function rateOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const { lower, upper } = MAX_RATE;
+  const rate = Number(text);
+  if (Number.isInteger(rate) && rate >= lower && rate <= upper) return rate;
+  throw new Fault('config-invalid', `--max-rate: ${text} is no whole number from ${lower} to ${upper}`);
+}
+
 async function run(input: VerbInput, world: World): Promise<number> {
   const branch = branchName(textOption(input, 'branch') ?? 'adopted');
   const until = untilOf(input);
@@ -69,7 +79,8 @@ async function run(input: VerbInput, world: World): Promise<number> {
   const timeline = textOption(input, 'timeline');
   const teller = flagOption(input, 'json') ? new Lines(world) : new Words(world, branch);
   try {
-    const options = { origin: input.args[0]!, storage, store, until, timeline };
+    const maxRateKbPerSecond = rateOf(textOption(input, 'maxRate'));
+    const options = { origin: input.args[0]!, storage, store, until, timeline, maxRateKbPerSecond };
     const result = await adoptOrigin(options, world, progress => teller.tell(progress));
     teller.end(result.ended, formatLsn(result.commitLsn), result.timeline);
     return result.ended === 'taken-over' ? TAKEN_OVER : 0;
@@ -85,12 +96,18 @@ async function run(input: VerbInput, world: World): Promise<number> {
 /** For programs. */
 class Lines {
   private readonly world: World;
+  private percentTold = -1;
 
   constructor(world: World) {
     this.world = world;
   }
 
   tell(progress: AdoptProgress): void {
+    if (progress.step === 'base-backup') {
+      const percent = Math.floor((100 * progress.doneBytes) / progress.totalBytes);
+      if (percent === this.percentTold) return;
+      this.percentTold = percent;
+    }
     this.line(progress);
   }
 
