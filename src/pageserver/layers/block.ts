@@ -38,9 +38,9 @@ const TWO_32 = 0x1_0000_0000;
 
 const ZSTD_OPTIONS = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
 
-/** The stored form of a raw block. */
-export function storeBlock(raw: Uint8Array): Uint8Array {
-  const packed = zstdCompressSync(raw, ZSTD_OPTIONS);
+/** The stored form of a raw block; as it is where `compress` is not wanted or does not help. */
+export function storeBlock(raw: Uint8Array, compress = true): Uint8Array {
+  const packed = compress ? zstdCompressSync(raw, ZSTD_OPTIONS) : raw;
   const codec = packed.length <= raw.length - (raw.length >> 3) ? CODEC_ZSTD : CODEC_PLAIN;
   const payload = codec === CODEC_ZSTD ? packed : raw;
   const stored = new Uint8Array(STORED_HEADER + payload.length);

@@ -46,8 +46,11 @@ export class SectionBuilder implements ValueVisitor {
   private blk = -1;
   private lsn = -1;
 
-  constructor(blockBytes: number) {
+  private readonly compress: boolean;
+
+  constructor(blockBytes: number, compress = true) {
     this.block = new BlockBuilder(blockBytes);
+    this.compress = compress;
   }
 
   get isEmpty(): boolean {
@@ -106,7 +109,7 @@ export class SectionBuilder implements ValueVisitor {
   private endBlock(): void {
     const { block } = this;
     const { firstRel, firstBlk, firstLsn } = block;
-    const stored = storeBlock(block.take());
+    const stored = storeBlock(block.take(), this.compress);
     this.indexRows.push(firstRel, firstBlk, firstLsn, stored.length);
     this.data.push(stored);
     this.dataBytes += stored.length;

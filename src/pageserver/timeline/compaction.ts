@@ -13,6 +13,11 @@ import { cutRange, type GatheredRun, gatherRange, withOpen } from './gather.ts';
 import { inOrder, PART_BYTES, runJob, spanOf, writeLayers } from './job-runner.ts';
 import type { Timeline } from './timeline.ts';
 
+/** Level 0 is not compressed, level 1 is: its bytes in those of level 0, as long as nothing is known of them. */
+const PACKS_TO_FIRST = 0.4;
+/** A stretch that was dropped as garbage says little of the next. */
+const PACKS_TO_LEAST = 0.1;
+
 export interface CompactionResult {
   readonly merged: number;
   readonly written: readonly LayerDesc[];
@@ -34,16 +39,20 @@ export async function compactLevel0(timeline: Timeline, force: boolean): Promise
   const written = await withOpen(engine.openLayers, layers, files =>
     writeLayers(timeline, layers, async output => {
       const parts = cutRange(files, fromFirstKey(files), PART_BYTES);
-      const sizes = parts.map(part => part.bytes);
-      for (const { from, to } of cutFiles(sizes, settings.compactionTargetSize)) {
-        const own = parts.slice(from, to);
+      let packsTo = PACKS_TO_FIRST;
+      for (let from = 0; from < parts.length; ) {
+        const sizes = parts.slice(from).map(part => part.bytes);
+        const own = parts.slice(from, from + cutFiles(sizes, settings.compactionTargetSize / packsTo)[0]!.to);
         const keys = spanOf(own);
         await output.begin({ kind: 'delta', sparse: false, keys, lsnStart, lsnEnd, generation });
         await inOrder(
           own.map(part => () => mergePart(timeline, files, part.range)),
           section => output.add(section),
         );
-        await output.end();
+        const bytes = await output.end();
+        const taken = own.reduce((sum, part) => sum + part.bytes, 0);
+        packsTo = Math.min(1, Math.max(PACKS_TO_LEAST, bytes / taken));
+        from += own.length;
       }
     }),
   );

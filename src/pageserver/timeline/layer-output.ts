@@ -45,19 +45,20 @@ export class LayerOutput {
     this.sections.push({ index, counts, valueCount, dataBytes });
   }
 
-  /** The layer is whole and durable. A delta without a single value is not kept; a dense image tells by that. */
-  async end(): Promise<void> {
+  /** The layer is whole and durable; its bytes. A delta without a single value is not kept; a dense image tells by that. */
+  async end(): Promise<number> {
     const { identity, desc, writer } = this.file!;
     if (this.sections.length === 0 && !isDense(desc)) {
       this.file = undefined;
       await writer.abort();
-      return;
+      return 0;
     }
     const tail = await this.engine.pool.run('tail', packTail(identity, this.sections));
     await writePieces(writer, tail);
     const bytes = await writer.finish();
     this.file = undefined;
     this.written.push({ ...desc, bytes });
+    return bytes;
   }
 
   /** Everything that was written, to be put to use now. */
