@@ -4,9 +4,10 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Verb, World } from './base/command.ts';
 import { isFault } from './base/fault.ts';
 import { completionVerb } from './control/cli/completion.ts';
-import { vaultDoor } from './control/cli/keys-access.ts';
+import { pageVaultDoor, vaultDoor } from './control/cli/keys-access.ts';
 import { verbs } from './control/cli/verbs.ts';
 import { hostWorld } from './host/world.ts';
+import { pageserverVerbs } from './pageserver/cli/verbs.ts';
 import { safekeeperVerbs } from './safekeeper/cli/verbs.ts';
 
 const VERSION = '0.1.0';
@@ -59,7 +60,7 @@ export async function main(argv: readonly string[], world: World): Promise<numbe
       writeOut: text => world.terminal.write(text),
       writeErr: text => world.terminal.note(text),
     });
-  const all: Verb[] = [...verbs, ...safekeeperVerbs(vaultDoor)];
+  const all: Verb[] = [...verbs, ...safekeeperVerbs(vaultDoor), ...pageserverVerbs(pageVaultDoor)];
   all.push(completionVerb(() => all));
   for (const verb of all) addVerb(program, verb, world, c => (code = c));
   // Subcommands are made after these settings; commander hands them down only at creation.

@@ -85,8 +85,8 @@ export interface World {
   disk(root: string): Disk;
   /** An object store by its location: a directory, or `s3://BUCKET/PREFIX?region=R&endpoint=URL`. */
   blobs(location: string): Promise<Blobs>;
-  /** Drivers of every kind of key service; keys kept in files lie in that directory. */
-  keyServices(localDirectory: string): readonly Keys[];
+  /** Drivers of every kind of key service; keys kept in files lie in that directory, or else in the object store. */
+  keyServices(localDirectory: string | undefined, store: Blobs): readonly Keys[];
   /** A file's bytes as a stream, unpacked if its name ends in .zst, .gz or .tgz. */
   readUnpacked(path: string): AsyncIterable<Uint8Array>;
   readonly http: Http;

@@ -1,13 +1,14 @@
 // Every key service there is a driver for, each loaded when a key of its kind is first used: nobody waits for the
 // client of a cloud that no tenant is in.
 
-import type { Keys } from '../base/ports.ts';
+import type { Blobs, Keys } from '../base/ports.ts';
+import { KeysInStore } from './keys-in-store.ts';
 import { LocalKeys } from './keys-local.ts';
 
-/** Keys of kind `local` lie in that directory, one file each. */
-export function hostKeys(localDirectory: string): readonly Keys[] {
+/** Keys of kind `local` lie in that directory, one file each; or in the object store, where none is named. */
+export function hostKeys(localDirectory: string | undefined, store: Blobs): readonly Keys[] {
   return [
-    new LocalKeys(localDirectory),
+    localDirectory === undefined ? new KeysInStore(store) : new LocalKeys(localDirectory),
     later('aws', async () => new (await import('./keys-aws.ts')).AwsKeys()),
     later('azure', async () => new (await import('./keys-azure.ts')).AzureKeys()),
     later('google', async () => new (await import('./keys-google.ts')).GoogleKeys()),

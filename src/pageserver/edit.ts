@@ -173,6 +173,22 @@ export function applyEdit(page: Page, bytes: Uint8Array, offset: number, length:
   }
 }
 
+const EDIT_NAMES: Readonly<Record<number, string>> = {
+  [VM_CLEAR]: 'visibility bits cleared',
+  [VM_TRUNCATE]: 'visibility map cut',
+  [FSM_TRUNCATE]: 'free space map cut',
+  [CLOG_STATUS]: 'status of transactions',
+  [MULTIXACT_OFFSET]: 'offset of a multixact',
+  [MULTIXACT_MEMBERS]: 'members of multixacts',
+  [COMMIT_TS]: 'time of commits',
+};
+
+/** What an edit does, in words. */
+export function describeEdit(bytes: Uint8Array): string {
+  const name = EDIT_NAMES[bytes[0]!] ?? `unknown kind ${bytes[0]}`;
+  return bytes[0] === CLOG_STATUS ? `${name}: ${Math.floor((bytes.length - 2) / 2)} to ${bytes[1]}` : name;
+}
+
 function applyMembers(page: Page, bytes: Uint8Array, at: number, end: number): void {
   let slot = u16(bytes, at);
   for (let i = at + 2; i + MEMBER_SIZE <= end; i += MEMBER_SIZE, slot++) {

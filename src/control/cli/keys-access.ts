@@ -2,7 +2,8 @@
 // options and the environment; and the sealed objects of a tenant.
 //
 //   --store LOCATION     LAKEBED_STORE          .lakebed/store              where objects and key documents are
-//   --local-keys DIR     LAKEBED_LOCAL_KEYS     .lakebed/keys               keys kept in files (kind local)
+//   --local-keys DIR     LAKEBED_LOCAL_KEYS     as services find them       keys kept in files (kind local): beside a
+//                                                                           store that is a directory, or in the bucket
 //   --audit FILE         LAKEBED_AUDIT          .lakebed/audit/keys.jsonl   one line per use of a key
 //
 // The verbs change documents and bags in the store; running services see it when they next ask (within a poll).
@@ -19,14 +20,17 @@ import { KEY_TIMES } from '../../seal/key-state.ts';
 import { blobKeyStore } from '../../seal/key-store.ts';
 import { filesInBlobs, type SealedFiles } from '../../seal/rewrap.ts';
 import { TenantKeys } from '../../seal/tenant-keys.ts';
-import type { Vault } from '../../seal/vault.ts';
+import type { SealScope, Vault } from '../../seal/vault.ts';
 
 export const ACCESS_OPTIONS: readonly OptionSpec[] = [
   {
     flags: '--store LOCATION',
     help: 'where objects and key documents are (LAKEBED_STORE, else .lakebed/store)',
   },
-  { flags: '--local-keys DIR', help: 'keys kept in files (LAKEBED_LOCAL_KEYS, else .lakebed/keys)' },
+  {
+    flags: '--local-keys DIR',
+    help: 'keys kept in files (LAKEBED_LOCAL_KEYS, else where services keep them)',
+  },
   { flags: '--audit FILE', help: 'the audit (LAKEBED_AUDIT, else .lakebed/audit/keys.jsonl)' },
   { flags: '--json', help: 'the result as JSON' },
 ];
@@ -48,9 +52,19 @@ function setting(
   return textOption(input, option) ?? world.environment(variable) ?? otherwise;
 }
 
+/** Where keys of kind local are; undefined: in the object store, as services without a setting keep them. */
+export function localKeysOf(input: VerbInput, world: World): string | undefined {
+  const named = textOption(input, 'localKeys') ?? world.environment('LAKEBED_LOCAL_KEYS');
+  if (named !== undefined) return named;
+  const store = setting(input, world, 'store', 'LAKEBED_STORE', '.lakebed/store').replace(/^file:\/\//, '');
+  if (/^[a-z][a-z0-9+.-]*:\/\//.test(store)) return undefined;
+  const parent = /^(.*)\/[^/]+\/*$/.exec(store)?.[1];
+  return parent === undefined ? 'lakebed-keys' : `${parent}/lakebed-keys`;
+}
+
 export async function openAccess(input: VerbInput, world: World): Promise<Access> {
-  const blobs = await world.blobs(setting(input, world, 'store', 'LAKEBED_STORE', '.lakebed/store'));
-  const localKeys = setting(input, world, 'localKeys', 'LAKEBED_LOCAL_KEYS', '.lakebed/keys');
+  const store = setting(input, world, 'store', 'LAKEBED_STORE', '.lakebed/store');
+  const blobs = await world.blobs(store);
   const path = setting(input, world, 'audit', 'LAKEBED_AUDIT', '.lakebed/audit/keys.jsonl');
   const slash = path.lastIndexOf('/');
   const directory = slash < 0 ? '.' : path.slice(0, Math.max(1, slash));
@@ -61,7 +75,7 @@ export async function openAccess(input: VerbInput, world: World): Promise<Access
   });
   const who = `cli:${world.environment('SUDO_USER') ?? world.environment('USER') ?? 'unknown'}`;
   const { clock } = world;
-  const services = world.keyServices(localKeys);
+  const services = world.keyServices(localKeysOf(input, world), blobs);
   const calls = new KeyCalls({ services, clock, audit, who, requestMs: KEY_TIMES.requestMs });
   const admin = new KeyAdmin({ store: blobKeyStore(blobs), calls });
   return { admin, blobs, drained: () => audit.drained() };
@@ -114,6 +128,24 @@ export const vaultDoor = {
           keys: keysFor(access, world, tenantId),
           random: world.random,
         }),
+    };
+  },
+};
+
+/** The same for who reads layers: any directory, any scope; the keys of a tenant are asked for once. */
+export const pageVaultDoor = {
+  options: ACCESS_OPTIONS,
+  async open(input: VerbInput, world: World) {
+    const access = await openAccess(input, world);
+    const held = new Map<string, TenantKeys>();
+    return {
+      blobs: access.blobs,
+      drained: () => access.drained(),
+      vault(directory: string, scope: SealScope): Vault {
+        let keys = held.get(scope.tenant);
+        if (!keys) held.set(scope.tenant, (keys = keysFor(access, world, tenantId(scope.tenant))));
+        return openVault({ disk: world.disk('.'), directory, scope, keys, random: world.random });
+      },
     };
   },
 };

@@ -5,7 +5,15 @@ import { flagOption, textOption, type Verb, type VerbInput, type World } from '.
 import { Fault } from '../../base/fault.ts';
 import { currentKek, type KeyDocument, parseCmk } from '../../seal/key-document.ts';
 import { type RewrapProgress, retireOld, rewrapPass } from '../../seal/rewrap.ts';
-import { ACCESS_OPTIONS, type Access, keysFor, objectsOf, oneTenant, openAccess } from './keys-access.ts';
+import {
+  ACCESS_OPTIONS,
+  type Access,
+  keysFor,
+  localKeysOf,
+  objectsOf,
+  oneTenant,
+  openAccess,
+} from './keys-access.ts';
 import { keysStatus } from './keys-status.ts';
 
 const TENANT = [{ name: 'tenant', help: 'its id' }];
@@ -78,9 +86,8 @@ const keysRotate: Verb = {
 /** A key we keep ourselves has no service to rotate it in. */
 async function rotateLocal(world: World, input: VerbInput, cmk: string): Promise<void> {
   const { kind, id } = parseCmk(cmk);
-  const directory =
-    textOption(input, 'localKeys') ?? world.environment('LAKEBED_LOCAL_KEYS') ?? '.lakebed/keys';
-  const service = world.keyServices(directory).find(one => one.kind === kind);
+  const { blobs } = await openAccess(input, world);
+  const service = world.keyServices(localKeysOf(input, world), blobs).find(one => one.kind === kind);
   await service?.rotate?.(id);
 }
 
