@@ -261,11 +261,29 @@ export interface Computes {
   /** Makes a data directory anew, with these settings; where it is. A compute keeps nothing that must last. */
   prepare(name: string, settings: string): Promise<string>;
   discard(directory: string): Promise<void>;
+  /** Where the data directory of that name is, or would be. */
+  place(name: string): string;
   /** `postgres --sync-safekeepers`: the LSN it prints. */
   syncSafekeepers(major: number, directory: string): Promise<string>;
   /** Unpacks a base backup's tar into the data directory. */
   unpack(directory: string, tar: AsyncIterable<Uint8Array>): Promise<void>;
   run(major: number, directory: string, log: string): Running;
+  /** One file of a data directory, anew. */
+  write(directory: string, name: string, text: string): Promise<void>;
+  /** A compute that runs, whoever started it; undefined when none does. */
+  find(name: string): Promise<FoundCompute | undefined>;
+  /** Names that have directories here. */
+  list(): Promise<string[]>;
+}
+
+/** What a data directory and its `postmaster.pid` say. */
+export interface FoundCompute {
+  readonly directory: string;
+  readonly pid: number;
+  readonly port: number;
+  /** It takes connections. */
+  readonly ready: boolean;
+  kill(signal: 'SIGINT' | 'SIGQUIT' | 'SIGKILL' | 'SIGHUP'): void;
 }
 
 /** One change of the catalog: a whole row in place of the one with its `id`, or a row gone. */

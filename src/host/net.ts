@@ -134,7 +134,9 @@ function connect(
   options: NetOptions,
 ): Promise<Connection> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect({ ...address, noDelay: true, keepAlive: true });
+    const socket = address.host.startsWith('/')
+      ? net.connect(`${address.host}/.s.PGSQL.${address.port}`) // as libpq names the sockets of a machine's own
+      : net.connect({ ...address, noDelay: true, keepAlive: true });
     const fail = (error: Error): void => {
       socket.destroy();
       const text = `cannot connect to ${address.host}:${address.port}: ${error.message}`;

@@ -67,8 +67,8 @@
 //   -D DIR                    its data: catalog/ (the embedded catalog), computes/
 //   --listen-http HOST:PORT   127.0.0.1:55420
 //   --catalog URL             postgresql://...; otherwise embedded
-//   --pageserver ID=PGHOST:PGPORT,HTTPHOST:HTTPPORT    may be repeated; others register themselves by re-attach
-//   --safekeepers H:P[/HTTPPORT],...
+//   --pageservers ID=HOST:PGPORT/HTTPPORT,...          others register themselves by re-attach
+//   --safekeepers HOST:PGPORT/HTTPPORT,...
 //   --remote-storage TOML     the store whose lakebed-keys hold the key documents, as for a pageserver
 //   --driver auto|process|docker|stock   --pg-distrib-dir DIR (NEON_PG_DIR)
 //   --proxy HOST:PORT         what connection URIs say

@@ -88,7 +88,7 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
   const nodeId = placeTenant(store.all('nodes'), store.all('placements'), manager.sight.nodes);
   if (nodeId === undefined) {
     throw new Fault('node-missing', 'no pageserver answers that could take the project', {
-      hint: 'Start one with control_plane_api set to this manager, or name it with --pageserver.',
+      hint: 'Start one with control_plane_api set to this manager, or name it with --pageservers.',
     });
   }
   const project: Project = {

@@ -104,7 +104,7 @@ export function placementOf(store: Store, tenantId: string): { placement: Placem
   const node = store.get('nodes', placement.nodeId);
   if (node) return { placement, node };
   throw new Fault('node-missing', `pageserver ${placement.nodeId}, which has the tenant, is not known`, {
-    hint: 'Start it with control_plane_api set to this manager, or name it with --pageserver.',
+    hint: 'Start it with control_plane_api set to this manager, or name it with --pageservers.',
   });
 }
 
