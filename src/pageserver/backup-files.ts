@@ -9,6 +9,7 @@ import { DEFAULTTABLESPACE_OID, GLOBALTABLESPACE_OID } from '../base/rel.ts';
 import { crc32c } from '../xlog/crc32c.ts';
 import type { Dialect } from '../xlog/dialect.ts';
 import { RELMAPPER_FILENAME } from '../xlog/relmap.ts';
+import { DEFAULT_SEGMENT_SIZE } from '../xlog/segment.ts';
 
 const DIRECTORIES = [
   'global',
@@ -52,15 +53,22 @@ host    replication     all             ::1/128                 trust
 `;
 
 /** Files that are always there. A compute brings its own postgresql.conf; a stock server does not start without. */
-export function configFiles(full: boolean): [path: string, contents: Uint8Array][] {
+export function configFiles(full: boolean, walSegmentSize: number): [path: string, contents: Uint8Array][] {
   const empty = new Uint8Array(0);
   const files: [string, Uint8Array][] = [
     ['pg_hba.conf', utf8(PG_HBA)],
     ['pg_ident.conf', empty],
     ['postgresql.auto.conf', empty],
   ];
-  if (full) files.push(['postgresql.conf', utf8('# Everything at its default.\n')]);
+  if (full) files.push(['postgresql.conf', utf8(settingsText(walSegmentSize))]);
   return files;
+}
+
+/** With other segments the log's limits have other defaults (DEFAULT_MIN_WAL_SEGS): a server insists on two segments. */
+function settingsText(walSegmentSize: number): string {
+  if (walSegmentSize === DEFAULT_SEGMENT_SIZE) return '# Everything at its default.\n';
+  const megabytes = walSegmentSize / (1024 * 1024);
+  return `min_wal_size = ${5 * megabytes}MB\nmax_wal_size = ${64 * megabytes}MB\n`;
 }
 
 /** Where a database lies; undefined for a tablespace outside the data directory. */
