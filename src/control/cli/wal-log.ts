@@ -102,14 +102,11 @@ export class LogScan {
     next: SegmentFile | undefined,
   ): Promise<LogEnd | undefined> {
     const begin = segmentStart(file.segno, this.source.segmentSize);
+    const start = this.reader === undefined ? this.options.start : undefined;
+    let at = start === undefined ? 0 : start - begin;
     if (this.flavour === undefined && this.dialect.major < FIRST_MAJOR_ALIKE)
-      this.lookForFlavour(begin, bytes);
-    let at = 0;
-    if (this.reader === undefined) {
-      const start = this.options.start;
-      at = start === undefined ? 0 : start - begin;
-      this.reader = this.newReader((begin + at) as Lsn, start === undefined);
-    }
+      this.lookForFlavour(begin, bytes, at);
+    this.reader ??= this.newReader((begin + at) as Lsn, start === undefined);
     try {
       for (; at < bytes.length; at += CHUNK) {
         this.reader.push(bytes.subarray(at, Math.min(at + CHUNK, bytes.length)));
@@ -134,12 +131,12 @@ export class LogScan {
     return new WalReader({ start, dialect: this.dialect, segmentSize, resync });
   }
 
-  /** Read ahead for a record that tells whose log this is. */
-  private lookForFlavour(begin: Lsn, bytes: Uint8Array): void {
+  /** Read ahead for a record that tells whose log this is; before `at` there may be no log. */
+  private lookForFlavour(begin: Lsn, bytes: Uint8Array, at: number): void {
     const record = new WalRecord();
-    const reader = this.newReader(begin, true);
+    const reader = this.newReader((begin + at) as Lsn, at === 0);
     try {
-      reader.push(bytes);
+      reader.push(bytes.subarray(at));
       while (this.flavour === undefined && reader.next(record))
         this.flavour = flavourOf(this.dialect.major, record);
     } catch (error) {
