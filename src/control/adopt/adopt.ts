@@ -22,6 +22,7 @@ import { follow } from './follow.ts';
 import {
   checkOrigin,
   connectOrigin,
+  dropSlot,
   ensureSlot,
   type Origin,
   type OriginFacts,
@@ -61,11 +62,38 @@ export async function adopt(
   await pageserver.ensureTenant();
   const imported =
     (await pageserver.timeline(state.timeline)) ??
-    (await importOrigin({ origin, state, pageserver, options }, world, onProgress));
+    (await importOrigin({ origin, state, pageserver, options }, world, onProgress).catch(async error => {
+      // Nothing came of it: the origin must not keep its log for us. An interrupted one is to go on.
+      if (!world.signal.aborted) await letGo(origin, state.slot, world).catch(() => {});
+      throw error;
+    }));
   onProgress({ step: 'imported', lsn: imported.lastRecordLsn });
   const { storage, store, until } = options;
   const adoption = { origin, facts, state, storage, store, until, freshLsn: imported.lastRecordLsn };
   return follow(adoption, pageserver, world, onProgress);
+}
+
+/** The end of an adoption: the origin need not keep its log any longer. The branch stays as it is. */
+export async function endAdoption(
+  { origin: url, store }: Pick<AdoptOptions, 'origin' | 'store'>,
+  world: AdoptWorld,
+): Promise<AdoptState> {
+  const state = await store.load();
+  if (state === undefined)
+    throw new Fault('config-invalid', 'nothing was adopted under this name', {
+      hint: 'Give the --branch and the --data-dir that it was adopted with.',
+    });
+  await letGo(parseOrigin(url, world), state.slot, world);
+  return state;
+}
+
+async function letGo(origin: Origin, slot: string, world: AdoptWorld): Promise<void> {
+  const client = await connectOrigin(origin, world);
+  try {
+    await dropSlot(client, slot);
+  } finally {
+    await client.end();
+  }
 }
 
 /** What is recorded of this adoption; recorded now if it begins. */

@@ -2,6 +2,7 @@
 // `checkout.ts` are the functions behind it; the command line and the manager are their callers.
 //
 //   const result = await adopt(options, world, onProgress)        src/control/adopt/adopt.ts
+//   await endAdoption({ origin, store }, world)                   drops the slot; the branch stays
 //   await checkout(options, world, onProgress)                    src/control/adopt/checkout.ts
 //
 // An adoption is one timeline of a tenant that follows one running Postgres server, its origin:

@@ -184,4 +184,14 @@ export async function ensureSlot(client: PqClient, slot: string): Promise<void> 
   }
 }
 
+/** The origin may forget its log again; no slot of that name is as good. */
+export async function dropSlot(client: PqClient, slot: string): Promise<void> {
+  try {
+    await client.query(`DROP_REPLICATION_SLOT "${slot}" WAIT`);
+  } catch (error) {
+    if (!(error instanceof ServerError) || error.sqlState !== UNDEFINED_OBJECT) throw error;
+  }
+}
+
 const DUPLICATE_OBJECT = '42710';
+const UNDEFINED_OBJECT = '42704';
