@@ -100,6 +100,11 @@ describe.each(adoptMajors([15, 18]))('Postgres %i', major => {
         await sound(server);
       });
       expect(await adopter.kill('SIGINT')).toBe(0);
+      adopter.start('--end');
+      expect(await adopter.exit()).toBe(0);
+      expect(await origin.server.sql('select count(*)::int from pg_replication_slots')).toEqual([
+        { count: 0 },
+      ]);
     });
   });
 });

@@ -104,13 +104,18 @@ export class Origin {
     return `postgres://postgres@127.0.0.1:${this.port}/postgres`;
   }
 
-  /** A row that is in every state from its LSN on; the LSN after its commit, and a time between it and what follows. */
+  /**
+   * A row that is in every state from here on: the LSN after its commit, and a time between it and what follows. Times
+   * are asked for in milliseconds, so neither commit may lie in the same one.
+   */
   async mark(name: string): Promise<{ lsn: string; time: string }> {
     await this.server.sql(`insert into marker (name) values ('${name}')`);
-    const [row] = await this.server.sql(
-      `select pg_current_wal_insert_lsn()::text as lsn, to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as time`,
+    const [row] = await this.server.sql(`select pg_current_wal_insert_lsn()::text as lsn, pg_sleep(0.01)`);
+    const [{ time }] = await this.server.sql(
+      `select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as time`,
     );
-    return row as { lsn: string; time: string };
+    await this.server.sql('select pg_sleep(0.01)');
+    return { lsn: row.lsn as string, time: time as string };
   }
 
   /** Everything that is committed is flushed up to here. */
@@ -197,9 +202,9 @@ export class Adopter {
 
   constructor(storage: Storage, tenant: string, origin: Origin, ...args: string[]) {
     mkdirSync(join(storage.dir, 'adopter'), { recursive: true });
-    this.command = ['adopt', origin.url, '--json', ...placeArgs(storage, tenant), ...args];
     const safekeepers = storage.safekeepers.map(s => `127.0.0.1:${s.port}`).join(',');
-    this.command = [...this.command, '--safekeepers', safekeepers];
+    const place = [...placeArgs(storage, tenant), '--safekeepers', safekeepers];
+    this.command = ['adopt', origin.url, '--json', ...place, ...args];
   }
 
   start(...args: string[]): void {
