@@ -1,7 +1,7 @@
 // The first tenant and branch of compose.yml, and the settings of the compute on it: made at the first `up`, found
-// again at every later one. It asks the pageserver what is there before it makes anything, so it may run at any time.
+// again at every later one. It asks the manager what is there before it makes anything, so it may run at any time.
 //
-//   PAGESERVER   http://host:port of its management API
+//   MANAGER      http://host:port of its API
 //   PG_VERSION   major of a new branch
 //   SETTINGS     where the compute's config.json goes: /data/config.json, a volume that the compute mounts too
 //
@@ -10,11 +10,11 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { renameSync, writeFileSync } from 'node:fs';
 
-const PAGESERVER = process.env['PAGESERVER'] ?? 'http://pageserver:9898';
+const MANAGER = process.env['MANAGER'] ?? 'http://manager:55420';
 const MAJOR = Number(process.env['PG_VERSION'] || 17);
 const SETTINGS = process.env['SETTINGS'] ?? '/data/config.json';
 const COMPUTE_PORT = '55433';
-/** A pageserver that has just started, and an initdb on a slow machine. */
+/** Services that have just started, and an initdb on a slow machine. */
 const PATIENCE_MS = 120_000;
 const CALL_MS = 120_000;
 
@@ -23,7 +23,7 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   let why = 'no answer';
   for (;;) {
     try {
-      const reply = await fetch(`${PAGESERVER}/v1/${path}`, {
+      const reply = await fetch(`${MANAGER}/api/v2/${path}`, {
         method,
         signal: AbortSignal.timeout(CALL_MS),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -39,24 +39,34 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
     if (Date.now() > end) break;
     await new Promise(done => setTimeout(done, 500));
   }
-  throw new Error(`${PAGESERVER}: ${method} ${path}: ${why}`);
+  throw new Error(`${MANAGER}: ${method} ${path}: ${why}`);
 }
 
 const newId = (): string => randomBytes(16).toString('hex');
 
+interface Named {
+  readonly id: string;
+  readonly current_state: string;
+}
+type Project = Named & { readonly tenant_id: string };
+type Branch = Named & { readonly timeline_id: string; readonly default: boolean };
+
+/** The oldest project and its default branch; they are made when there are none. */
 async function tenantAndBranch(): Promise<{ tenant: string; timeline: string }> {
-  const tenants = await call<{ id: string }[]>('GET', 'tenant');
-  const tenant = tenants[0]?.id ?? newId();
-  if (tenants.length === 0) {
-    const location = { mode: 'AttachedSingle', generation: 1, tenant_conf: {} };
-    await call('PUT', `tenant/${tenant}/location_config`, location);
+  const { projects } = await call<{ projects: Project[] }>('GET', 'projects');
+  const body = { project: { name: 'main', pg_version: MAJOR } };
+  const { id } = projects[0] ?? (await call<{ project: Project }>('POST', 'projects', body)).project;
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const { project } = await call<{ project: Project }>('GET', `projects/${id}`);
+    const { branches } = await call<{ branches: Branch[] }>('GET', `projects/${id}/branches`);
+    const branch = branches.find(b => b.default);
+    if (project.current_state === 'ready' && branch?.current_state === 'ready') {
+      return { tenant: project.tenant_id, timeline: branch.timeline_id };
+    }
+    if (Date.now() > end) throw new Error(`project ${id} is ${project.current_state}, and not ready`);
+    await new Promise(done => setTimeout(done, 500));
   }
-  const timelines = await call<{ timeline_id: string }[]>('GET', `tenant/${tenant}/timeline`);
-  const timeline = timelines[0]?.timeline_id ?? newId();
-  if (timelines.length === 0) {
-    await call('POST', `tenant/${tenant}/timeline/`, { new_timeline_id: timeline, pg_version: MAJOR });
-  }
-  return { tenant, timeline };
 }
 
 function computeConfig(tenant: string, timeline: string): unknown {

@@ -7,7 +7,7 @@ const ROLES = [
   'http://127.0.0.1:9898/v1/status', // pageserver
   'http://127.0.0.1:7676/v1/status', // safekeeper
   'http://127.0.0.1:50051/status', // storage_broker
-  'http://127.0.0.1:1234/status', // manager
+  'http://127.0.0.1:55420/status', // manager
 ];
 const TIMEOUT_MS = 2000;
 

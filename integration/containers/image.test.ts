@@ -89,7 +89,7 @@ async function start(role: string, flags: readonly string[], url: string): Promi
   let said = '';
   child.stdout.on('data', piece => (said += piece));
   child.stderr.on('data', piece => (said += piece));
-  const end = performance.now() + 20_000;
+  const end = performance.now() + 60_000;
   for (;;) {
     const ok = await fetch(url).then(
       r => r.ok,
@@ -107,7 +107,7 @@ const script = (name: string, env: Record<string, string>): ReturnType<typeof sp
 describe('the file list', () => {
   test('holds what runs, and nothing that does not', () => {
     const paths = files.map(f => f.to);
-    for (const role of ['lakebed', 'pageserver', 'safekeeper', 'storage_broker'])
+    for (const role of ['lakebed', 'pageserver', 'safekeeper', 'storage_broker', 'manager', 'proxy'])
       expect(paths).toContain(`/app/bin/${role}`);
     expect(paths).toContain('/app/src/main.ts');
     expect(paths).toContain('/app/LICENSE');
@@ -147,7 +147,9 @@ describe('docker/Dockerfile', () => {
     expect(words('EXPOSE').join()).toMatch(/6400\s+9898\s+5454\s+7676\s+50051/);
     const majors = fromStages.filter(c => c.stage === 'postgres').map(c => [c.from, c.to]);
     expect(majors).toEqual(['v14', 'v15', 'v16', 'v17'].map(v => [`/usr/local/${v}`, `/usr/local/${v}`]));
-    expect(words('RUN').join()).toContain('for role in lakebed pageserver safekeeper storage_broker');
+    expect(words('RUN').join()).toContain(
+      'for role in lakebed pageserver safekeeper storage_broker manager proxy;',
+    );
     expect(words('CMD')).toEqual(['["pageserver", "-D", "/data/.neon"]']);
     expect(words('VOLUME')).toEqual(['["/data", "/keys"]']);
   });
@@ -193,8 +195,8 @@ describe('roles, from that list alone and with an empty environment', () => {
     expect(await ended(child, 'SIGTERM')).toBe(0);
   });
 
-  test('pageserver, and the first branch: made once, found again after a restart', async () => {
-    const [pg, http] = [await freePort(), await freePort()];
+  test('pageserver and manager, and the first branch: made once, found again after a restart of both', async () => {
+    const [pg, http, api] = [await freePort(), await freePort(), await freePort()];
     const data = join(dir, 'ps');
     cpSync(join(dir, 'root/data/.neon'), data, { recursive: true });
     const distrib = join(dir, 'postgres');
@@ -206,23 +208,42 @@ describe('roles, from that list alone and with an empty environment', () => {
       .replace('http://storage_broker:50051', 'http://127.0.0.1:1')
       .replace("'/usr/local/'", `'${distrib}'`)
       .replace("'/data/store'", `'${join(dir, 'store')}'`);
-    writeFileSync(join(data, 'pageserver.toml'), settings);
+    const upcalls = `control_plane_api = 'http://127.0.0.1:${api}/upcall/v1'`;
+    writeFileSync(join(data, 'pageserver.toml'), `${settings}${upcalls}\n`);
+    const metadata = { host: '127.0.0.1', port: pg, http_host: '127.0.0.1', http_port: http };
+    writeFileSync(join(data, 'metadata.json'), JSON.stringify(metadata));
+    const startManager = (): ReturnType<typeof start> =>
+      start(
+        'lakebed',
+        [
+          ...['manager', '-D', join(dir, 'manager'), `--listen-http=127.0.0.1:${api}`],
+          `--remote-storage={local_path='${join(dir, 'store')}'}`,
+        ],
+        `http://127.0.0.1:${api}/status`,
+      );
     const url = `http://127.0.0.1:${http}/v1/status`;
     const out = join(dir, 'config.json');
     const branch = (): string => {
-      const env = { PAGESERVER: `http://127.0.0.1:${http}`, PG_VERSION: '17', SETTINGS: out };
+      const env = { MANAGER: `http://127.0.0.1:${api}`, PG_VERSION: '17', SETTINGS: out };
       const { status, stdout, stderr } = script('first-branch.ts', env);
       expect(status, String(stderr)).toBe(0);
       return /tenant [0-9a-f]{32}, branch [0-9a-f]{32}/.exec(String(stdout))![0];
     };
+    let manager = await startManager();
     let child = await start('pageserver', ['-D', data], url);
     expect(script('health.ts', { LAKEBED_HEALTH_URL: url }).status).toBe(0);
     const made = branch();
     expect(branch()).toBe(made);
     expect(await ended(child, 'SIGTERM')).toBe(0);
+    expect(await ended(manager, 'SIGTERM')).toBe(0);
+    manager = await startManager();
     child = await start('pageserver', ['-D', data], url);
     expect(branch()).toBe(made);
+    const [tenant, timeline] = made.match(/[0-9a-f]{32}/g)!;
+    const detail = await fetch(`http://127.0.0.1:${http}/v1/tenant/${tenant}/timeline/${timeline}`);
+    expect(await detail.json()).toMatchObject({ state: 'Active', pg_version: 17 });
     expect(await ended(child, 'SIGTERM')).toBe(0);
+    expect(await ended(manager, 'SIGTERM')).toBe(0);
     const config = JSON.parse(readFileSync(out, 'utf8'));
     const setting = (name: string): string =>
       config.spec.cluster.settings.find((s: { name: string }) => s.name === name).value;

@@ -38,7 +38,7 @@ describe.each(['brokerHttp', 'safekeeperHttp', 'pageserverHttp'] as const)('%s',
   };
 
   test('is valid OpenAPI 3.1', async () => {
-    const { valid, errors } = await new Validator().validate((await load()) as object);
+    const { valid, errors } = await new Validator().validate((await load()) as never);
     expect(errors ?? []).toEqual([]);
     expect(valid).toBe(true);
   });
