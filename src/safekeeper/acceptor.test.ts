@@ -46,8 +46,9 @@ describe('greeting', () => {
     expect(trace.state.control.server.pgVersion).toBe(150004);
   });
 
-  test('the segment size must be equal', () => {
-    expect(greet('segment=16777216')[0]).toMatch(/WAL segment size 16777216, expected 1048576/);
+  test('the segment size must be equal, unless the proposer cannot know it (sync)', () => {
+    expect(greet('segment=16777216 system=5')[0]).toMatch(/WAL segment size 16777216, expected 1048576/);
+    expect(greet('segment=16777216 system=0')[0]).toMatch(/^reply/);
   });
 
   test('a known system identifier is kept, persisted before the reply; 0 (sync) changes nothing', () => {

@@ -147,7 +147,9 @@ function checkGreeting(control: ControlState, greeting: ProposerGreeting): void 
   if (known && majorOf(greeting.pgVersion) !== majorOf(control.server.pgVersion)) {
     refuse('Postgres version', greeting.pgVersion, control.server.pgVersion);
   }
-  if (greeting.walSegSize !== control.server.walSegSize) {
+  // `postgres --sync-safekeepers` reads no pg_control: it cannot know, and says the default. It writes no log of its own.
+  const knows = greeting.systemId !== 0n;
+  if (knows && greeting.walSegSize !== control.server.walSegSize) {
     refuse('WAL segment size', greeting.walSegSize, control.server.walSegSize);
   }
 }
