@@ -1,5 +1,6 @@
 // `npm run bench [-- NAME...] [--save] [--json]`: run the benches whose file name contains one of the names (all of
-// them without), each in a process of its own, and print their figures beside the stored baseline.
+// them without, but for those of the whole system, which `npm run bench:system` runs), each in a process of its own,
+// and print their figures beside the stored baseline.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
@@ -48,7 +49,7 @@ const flags = new Set(process.argv.slice(2).filter(a => a.startsWith('--')));
 const names = process.argv.slice(2).filter(a => !a.startsWith('--'));
 const files = globSync('*.bench.ts', { cwd: HERE })
   .sort()
-  .filter(f => names.length === 0 || names.some(n => f.includes(n)));
+  .filter(f => (names.length === 0 ? !f.startsWith('system') : names.some(n => f.includes(n))));
 if (files.length === 0) {
   process.stderr.write(`no bench matches ${names.join(' ')}\n`);
   process.exit(2);
