@@ -107,7 +107,8 @@ const clean = (text: string): string => text.replaceAll('\0', ' ');
 
 /**
  * The answer to an error of ours. Neon's clients know three SQLSTATEs: 57P01 (we are going down), 08006 (come
- * back) and XX000 (all else); a Fault that says more says it in its message and hint.
+ * back) and XX000 (all else); a Fault that says more says it in its message and hint. A customer's key that may not be
+ * used is 42501: not ours to mend, and not worth another try.
  */
 export function errorOf(error: unknown): ErrorFields {
   if (error instanceof Fault) {
@@ -120,8 +121,10 @@ export function errorOf(error: unknown): ErrorFields {
 
 function codeOf(fault: Fault): string {
   if (fault.code === 'reconnect-requested') return SQLSTATE.connectionFailure;
-  return fault.kind === 'unavailable' ? sqlState(fault) : SQLSTATE.internalError;
+  return fault.kind === 'unavailable' || isKeyRefusal(fault) ? sqlState(fault) : SQLSTATE.internalError;
 }
+
+const isKeyRefusal = ({ code, kind }: Fault): boolean => kind === 'denied' && code.startsWith('key-');
 
 /** Fields of an ErrorResponse or NoticeResponse body. */
 export function readError(body: Uint8Array): ErrorFields {
