@@ -61,13 +61,29 @@ export function crc32cUpdate(state: number, view: DataView, start: number, end: 
       T[0x100 + ((d >>> 16) & 0xff)]! ^
       T[d >>> 24]!;
   }
-  for (const last = end - 4; at <= last; at += 4) {
+  // What is left, fifteen bytes at most.
+  if (at <= end - 8) {
+    const a = view.getInt32(at, true) ^ crc;
+    const b = view.getInt32(at + 4, true);
+    crc =
+      T[0x700 + (a & 0xff)]! ^
+      T[0x600 + ((a >>> 8) & 0xff)]! ^
+      T[0x500 + ((a >>> 16) & 0xff)]! ^
+      T[0x400 + (a >>> 24)]! ^
+      T[0x300 + (b & 0xff)]! ^
+      T[0x200 + ((b >>> 8) & 0xff)]! ^
+      T[0x100 + ((b >>> 16) & 0xff)]! ^
+      T[b >>> 24]!;
+    at += 8;
+  }
+  if (at <= end - 4) {
     const a = view.getInt32(at, true) ^ crc;
     crc =
       T[0x300 + (a & 0xff)]! ^
       T[0x200 + ((a >>> 8) & 0xff)]! ^
       T[0x100 + ((a >>> 16) & 0xff)]! ^
       T[a >>> 24]!;
+    at += 4;
   }
   for (; at < end; at++) crc = T[(crc ^ view.getUint8(at)) & 0xff]! ^ (crc >>> 8);
   return crc;

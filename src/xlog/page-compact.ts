@@ -9,6 +9,7 @@
 
 import {
   BLCKSZ,
+  newPage,
   PAGE_HEADER_SIZE,
   type Page,
   pdLower,
@@ -32,55 +33,64 @@ import {
   pageSetHasFreeLinePointers,
 } from './page-items.ts';
 
-/** More line pointers than a page can hold. */
-const newItemIds = new Int32Array(BLCKSZ / ITEM_ID_SIZE);
-const scratch = new Uint8Array(BLCKSZ);
+/** More line pointers than a page can hold: those that stay, and where on the page they stand. */
+const itemIds = new Int32Array(BLCKSZ / ITEM_ID_SIZE);
+const itemIdPlaces = new Int32Array(BLCKSZ / ITEM_ID_SIZE);
+const scratch = newPage();
+/** Up to this many bytes, eight at a time beat a call out of compiled code. */
+const WORD_COPY_MAX = 512;
 
 /**
- * compactify_tuples: lay the `count` tuples against pd_special, in the order of their line pointers. Presorted
- * tuples lie in descending order already and only move up; others are copied aside first. Neighbours move in one
- * piece. The line pointers are read where they stand: those without storage are passed over.
+ * compactify_tuples: lay the `count` tuples of `itemIds` against pd_special, in the order of their line pointers.
+ * Presorted tuples lie in descending order already and only move up; others are copied aside first. Neighbours
+ * move in one piece.
  */
 function compactifyTuples(p: Page, count: number, presorted: boolean): void {
-  const { bytes, view } = p;
-  const end = pdLower(p);
+  const { view } = p;
   let upper = pdSpecial(p);
-  let at = PAGE_HEADER_SIZE;
+  let i = 0;
   // Tuples already in their place are skipped; where few are left Postgres does not look for them.
   if (presorted || count >= pageGetMaxOffsetNumber(p) >>> 2) {
-    for (; at < end; at += ITEM_ID_SIZE) {
-      const itemId = view.getInt32(at, true);
+    for (; i < count; i++) {
+      const itemId = itemIds[i]!;
       const length = ((itemId >>> 17) + 7) & ~7;
-      if (length === 0) continue;
       if (upper !== (itemId & 0x7fff) + length) break;
       upper -= length;
     }
   }
-  if (!presorted) copyBytes(scratch, pdUpper(p), bytes, pdUpper(p), upper - pdUpper(p));
-  const from = presorted ? bytes : scratch;
+  if (!presorted) copyBytes(scratch.bytes, pdUpper(p), p.bytes, pdUpper(p), upper - pdUpper(p));
+  const from = presorted ? p : scratch;
 
   let tail = 0;
   let head = 0;
-  for (; at < end; at += ITEM_ID_SIZE) {
-    const itemId = view.getInt32(at, true);
+  for (; i < count; i++) {
+    const itemId = itemIds[i]!;
     const length = ((itemId >>> 17) + 7) & ~7;
-    if (length === 0) continue;
     const offset = itemId & 0x7fff;
     if (head !== offset + length) {
-      if (tail > head) moveBytes(bytes, upper, from, head, tail - head);
+      if (tail > head) moveBytes(p, upper, from, head, tail - head);
       tail = offset + length;
     }
     upper -= length;
     head = offset;
-    view.setInt32(at, (itemId & ~0x7fff) | upper, true);
+    view.setInt32(itemIdPlaces[i]!, (itemId & ~0x7fff) | upper, true);
   }
-  if (tail > head) moveBytes(bytes, upper, from, head, tail - head);
+  if (tail > head) moveBytes(p, upper, from, head, tail - head);
   setPdUpper(p, upper);
 }
 
-function moveBytes(to: Uint8Array, at: number, from: Uint8Array, offset: number, length: number): void {
-  if (to === from) to.copyWithin(at, offset, offset + length);
-  else copyBytes(to, at, from, offset, length);
+/** Up the page, or from one page to another: from the end backward, so that a piece may overlap its new place. */
+function moveBytes(to: Page, at: number, from: Page, offset: number, length: number): void {
+  if (length > WORD_COPY_MAX) {
+    if (to === from) to.bytes.copyWithin(at, offset, offset + length);
+    else copyBytes(to.bytes, at, from.bytes, offset, length);
+    return;
+  }
+  const target = to.view;
+  const source = from.view;
+  for (let i = length - 8; i >= 0; i -= 8) {
+    target.setBigUint64(at + i, source.getBigUint64(offset + i, true), true);
+  }
 }
 
 function corruptedLengths(total: number, space: number): RangeError {
@@ -119,6 +129,8 @@ export function pageRepairFragmentation(p: Page, truncate: boolean): void {
     if (lastOffset > offset) lastOffset = offset;
     else presorted = false;
     if (offset < upper || offset >= special) throw new RangeError(`corrupted line pointer: ${offset}`);
+    itemIds[stored] = itemId;
+    itemIdPlaces[stored] = at;
     stored++;
     total += aligned;
   }
@@ -176,11 +188,14 @@ export function pageIndexMultiDelete(p: Page, view: DataView, offset: number, co
     else presorted = false;
     const aligned = ((itemId >>> 17) + 7) & ~7;
     total += aligned;
-    newItemIds[kept++] = itemId;
+    const place = PAGE_HEADER_SIZE + ITEM_ID_SIZE * kept;
+    itemIds[kept] = itemId;
+    itemIdPlaces[kept] = place;
+    kept++;
   }
   if (next !== count) throw new RangeError('incorrect index offsets supplied');
   if (total > special - lower) throw corruptedLengths(total, special - lower);
-  for (let i = 0; i < kept; i++) p.view.setInt32(PAGE_HEADER_SIZE + ITEM_ID_SIZE * i, newItemIds[i]!, true);
+  for (let i = 0; i < kept; i++) p.view.setInt32(itemIdPlaces[i]!, itemIds[i]!, true);
   setPdLower(p, PAGE_HEADER_SIZE + ITEM_ID_SIZE * kept);
   if (kept > 0) compactifyTuples(p, kept, presorted);
   else setPdUpper(p, special);

@@ -90,6 +90,12 @@ export function copyBytesByView(
   for (; i < length; i++) toView.setUint8(at + i, fromView.getUint8(offset + i));
 }
 
+/** Bytes of a page copied to another place on it that they do not reach into. */
+export function copyOnPage(p: Page, to: number, from: number, length: number): void {
+  if (length > VIEW_COPY_MAX) p.bytes.copyWithin(to, from, from + length);
+  else copyBytesByView(p.view, p.bytes, to, p.view, p.bytes, from, length);
+}
+
 // ---- line pointers ------------------------------------------------------------------------------------------
 
 /** Where the line pointer of an offset number lies: PageGetItemId. */

@@ -40,8 +40,8 @@ const path = relPath({ spcOid: 1663, dbOid: 5, relNumber: 16384, forkNum: 0 });
 
 describe('pages', () => {
   test('the same are the same', () => {
-    const pages = [[0, 0, heapPage(1)]] as const;
-    expect(compare(clusterOf([...pages]), clusterOf([...pages]))).toMatchObject({
+    const pages: [number, number, Page][] = [[0, 0, heapPage(1)]];
+    expect(compare(clusterOf(pages), clusterOf(pages))).toMatchObject({
       compared: 1,
       mismatched: 0,
     });

@@ -9,7 +9,13 @@
 // Mirrors heap_xlog_update of heapam_xlog.c (heapam.c until 17) and redo_neon_heap_update.
 
 import { type Page, pageInit } from '../../page.ts';
-import { copyBytesByView, itemIdLength, pageClearAllVisible, pageSetPrunable } from '../../page-items.ts';
+import {
+  copyBytesByView,
+  copyOnPage,
+  itemIdLength,
+  pageClearAllVisible,
+  pageSetPrunable,
+} from '../../page-items.ts';
 import { type BlockRef, badRecord, type WalRecord } from '../../record.ts';
 import { type PageRedo, redoFault } from '../../rmgr.ts';
 import {
@@ -158,11 +164,11 @@ function addNewTuple(
   to += bitmap;
   if (prefix > 0) {
     const from = old + page.view.getUint8(old + T_HOFF);
-    bytes.copyWithin(to, from, from + prefix);
+    copyOnPage(page, to, from, prefix);
     copyBytesByView(page.view, bytes, to + prefix, view, record.bytes, at + bitmap, stored - bitmap);
     to += prefix + stored - bitmap;
   }
-  if (suffix > 0) bytes.copyWithin(to, old + oldLength - suffix, old + oldLength);
+  if (suffix > 0) copyOnPage(page, to, old + oldLength - suffix, suffix);
   if ((flags & XLH_UPDATE_NEW_ALL_VISIBLE_CLEARED) !== 0) pageClearAllVisible(page);
 }
 
