@@ -26,6 +26,7 @@ import { processMetrics } from './host/process-metrics.ts';
 import { hostRandom } from './host/random.ts';
 import { ReloadingCertificate } from './host/tls.ts';
 import { loadTokens, readPems } from './host/token-keys.ts';
+import { openTraces } from './host/traces-endpoint.ts';
 import {
   IDENTITY_TOML,
   METADATA_JSON,
@@ -118,6 +119,8 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
   });
   const tls = needsTls(config) ? certificate(config, log) : undefined;
   const ca = config.tlsCaFile === undefined ? {} : { ca: readFileSync(config.tlsCaFile, 'utf8') };
+  const node = String(config.id);
+  const traces = await openTraces({ name: 'pageserver', node, version: packageVersion() });
   const pool = new WorkerPool({ entry: new URL('./worker.ts', import.meta.url) });
   const pageserver = await startPageserver(config, packageVersion(), await loadTokenKeys(config, log), {
     clock: hostClock,
@@ -139,6 +142,7 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
     broker: grpcChannel(config.brokerEndpoint, { keepaliveMs: config.brokerKeepaliveMs, ...ca }),
     serveHttp: api => serveHttp(api, config, tls),
     metrics,
+    traces,
   });
   log.info('pageserver is ready', {
     id: config.id,
@@ -150,6 +154,7 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
     async close() {
       await pageserver.close();
       await pool.close();
+      await traces?.close();
       storage.keys.close();
     },
   };

@@ -24,6 +24,7 @@ import { processMetrics } from './host/process-metrics.ts';
 import { hostRandom } from './host/random.ts';
 import { ReloadingCertificate } from './host/tls.ts';
 import { loadTokens } from './host/token-keys.ts';
+import { openTraces } from './host/traces-endpoint.ts';
 import { TokenVerifier } from './protocol/jwt.ts';
 import { controlToJson } from './safekeeper/control-json.ts';
 import { CONTROL_FILE_NAME, CONTROL_MAGIC, decodeControlState } from './safekeeper/control-state.ts';
@@ -92,6 +93,7 @@ async function serve(
   });
   const tokens = await loadTokenKeys(values, log);
   const { vault, blobs } = storage;
+  const traces = await openTraces({ name: 'safekeeper', node: String(id), version: packageVersion() });
   const keeper = await startSafekeeper(id, packageVersion(), settings, tokens, {
     clock: hostClock,
     random: hostRandom,
@@ -102,6 +104,7 @@ async function serve(
     net,
     http: hostHttp(ca === undefined ? {} : { ca }),
     metrics,
+    traces,
     broker: endpoint =>
       grpcChannel(endpoint, { keepaliveMs: settings.brokerKeepaliveMs, ...(ca === undefined ? {} : { ca }) }),
     serveHttp: api => serveHttp(api, settings, tls),

@@ -166,6 +166,15 @@ export interface Log {
   with(fields: LogFields): Log;
 }
 
+/** What is known of a piece of work when it is over. */
+export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
+
+/** Work that is told to a collector, one span for each piece. Absent where nobody collects: then it costs nothing. */
+export interface Traces {
+  /** A piece of work that took so long, and ends now; `error` is why it failed. */
+  span(name: string, ms: number, attributes: SpanAttributes, error?: unknown): void;
+}
+
 /** What a customer key can be doing: usable, switched off (may come back), or gone for good. */
 export type KeyState = 'enabled' | 'disabled' | 'destroyed';
 

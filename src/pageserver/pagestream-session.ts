@@ -15,8 +15,8 @@
 import { viewOf } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
 import type { TenantId, TimelineId } from '../base/ids.ts';
-import { type Lsn, readLsnBE } from '../base/lsn.ts';
-import type { Clock, Log } from '../base/ports.ts';
+import { formatLsn, type Lsn, readLsnBE } from '../base/lsn.ts';
+import type { Clock, Log, Traces } from '../base/ports.ts';
 import { FSM_FORKNUM, type RelTag, VISIBILITYMAP_FORKNUM } from '../base/rel.ts';
 import {
   dbSizeAnswer,
@@ -44,6 +44,7 @@ export interface PagestreamDeps {
   /** Longest wait for WAL on behalf of a request. */
   readonly waitLsnTimeoutMs: number;
   readonly maxBatchSize: number;
+  readonly traces?: Traces | undefined;
 }
 
 /** A request is at most 42 bytes. */
@@ -59,6 +60,7 @@ export class PagestreamSession {
   private readonly pq: PqConnection;
   private readonly version: PagestreamVersion;
   private readonly deps: PagestreamDeps;
+  private readonly id: { readonly tenantId: TenantId; readonly timelineId: TimelineId };
   private readonly router: ShardRouter;
   /** Aborted when the client has gone. */
   private readonly gone = new AbortController();
@@ -71,6 +73,7 @@ export class PagestreamSession {
   ) {
     this.pq = pq;
     this.version = version;
+    this.id = id;
     this.deps = deps;
     this.router = new ShardRouter(deps.timelines, id.tenantId, id.timelineId);
   }
@@ -131,13 +134,15 @@ export class PagestreamSession {
   // ---- pages ------------------------------------------------------------------------------------------------
 
   private async answerPages(requests: readonly Uint8Array[]): Promise<void> {
-    const { clock, metrics } = this.deps;
+    const { clock, metrics, traces } = this.deps;
     const startMs = clock.monotonic();
     let answers: Uint8Array;
+    let failed: unknown;
     try {
       answers = await this.pagesTogether(requests);
     } catch (error) {
       if (endsStream(error)) throw error;
+      failed = error;
       // One of them cannot be answered: each by itself, so that the others are.
       const each: Uint8Array[] = [];
       for (const request of requests) each.push(await this.pageAlone(request));
@@ -147,7 +152,29 @@ export class PagestreamSession {
     const seconds = (clock.monotonic() - startMs) / 1000;
     const cell = metrics.query('get-page');
     for (let i = 0; i < requests.length; i++) cell.observe(seconds);
+    if (traces) this.trace(traces, seconds * 1000, requests, failed);
     await this.pq.send(answers);
+  }
+
+  /** One span for a batch: its pages were read together. */
+  private trace(traces: Traces, ms: number, requests: readonly Uint8Array[], failed: unknown): void {
+    const at = this.version === 3 ? 9 : 1;
+    const view = viewOf(requests[0]!);
+    const first =
+      requests[0]!.length === at + 33
+        ? {
+            rel: view.getUint32(at + 24),
+            blkno: view.getUint32(at + 29),
+            lsn: formatLsn(readLsnBE(view, at + 8)),
+          }
+        : {};
+    const { tenantId, timelineId } = this.id;
+    traces.span(
+      'GetPage',
+      ms,
+      { tenant: tenantId, timeline: timelineId, pages: requests.length, ...first },
+      failed,
+    );
   }
 
   /** The frames of all answers in one buffer. */

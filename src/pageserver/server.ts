@@ -12,7 +12,19 @@ import type { GrpcChannel } from '../base/grpc.ts';
 import type { HttpApi } from '../base/http.ts';
 import type { TenantId } from '../base/ids.ts';
 import type { Metrics } from '../base/metrics.ts';
-import type { Blobs, Clock, Disk, Http, Initdb, Listener, Log, Net, Pool, Random } from '../base/ports.ts';
+import type {
+  Blobs,
+  Clock,
+  Disk,
+  Http,
+  Initdb,
+  Listener,
+  Log,
+  Net,
+  Pool,
+  Random,
+  Traces,
+} from '../base/ports.ts';
 import type { TokenVerifier } from '../protocol/jwt.ts';
 import type { SealScope, Vault } from '../seal/vault.ts';
 import { backupArchive } from './basebackup.ts';
@@ -68,6 +80,7 @@ export interface PageserverWorld {
   /** Serves management calls on the plain and the TLS address, where there is one. */
   serveHttp(api: HttpApi): Promise<readonly Listener[]>;
   readonly metrics: Metrics;
+  readonly traces?: Traces | undefined;
 }
 
 export interface PageserverTokens {
@@ -223,7 +236,7 @@ function nodeOf(
 function pageServiceOf(
   config: PageserverConfig,
   tokens: PageserverTokens,
-  { clock, log }: PageserverWorld,
+  { clock, log, traces }: PageserverWorld,
   timelines: Tenants,
   metrics: ServiceMetrics,
 ): PageServiceDeps {
@@ -234,6 +247,7 @@ function pageServiceOf(
     timelines,
     waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     maxBatchSize: config.maxBatchSize,
+    traces,
     tokens: tokens.pg,
     backup: ({ pgdata, lazySlruDownload }, options) =>
       backupArchive(pgdata, { ...options, lazySlruDownload, nowMs: clock.now() }),

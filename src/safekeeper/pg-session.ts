@@ -8,7 +8,7 @@
 import { concatBytes } from '../base/bytes.ts';
 import { Fault } from '../base/fault.ts';
 import { formatLsn } from '../base/lsn.ts';
-import type { Clock, Log } from '../base/ports.ts';
+import type { Clock, Log, Traces } from '../base/ports.ts';
 import {
   parseSafekeeperCommand,
   parseSafekeeperStartup,
@@ -39,6 +39,7 @@ export interface PgSessionDeps {
   readonly tenantOnly: boolean;
   /** Ours, for counters of traffic between zones. */
   readonly availabilityZone: string | undefined;
+  readonly traces?: Traces | undefined;
 }
 
 export class PgSession implements PqHandler {

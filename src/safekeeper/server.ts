@@ -5,7 +5,7 @@ import { formatAddress } from '../base/flags.ts';
 import type { GrpcChannel } from '../base/grpc.ts';
 import type { HttpApi } from '../base/http.ts';
 import { Metrics } from '../base/metrics.ts';
-import type { Blobs, Clock, Disk, Http, Listener, Log, Net, Random } from '../base/ports.ts';
+import type { Blobs, Clock, Disk, Http, Listener, Log, Net, Random, Traces } from '../base/ports.ts';
 import type { TokenVerifier } from '../protocol/jwt.ts';
 import type { SealScope, Vault } from '../seal/vault.ts';
 import { Backup } from './backup.ts';
@@ -38,6 +38,7 @@ export interface SafekeeperWorld {
   /** Serves management calls on the plain and the TLS address, where there is one. */
   serveHttp(api: HttpApi): Promise<readonly Listener[]>;
   readonly metrics?: Metrics;
+  readonly traces?: Traces | undefined;
 }
 
 export interface SafekeeperTokens {
@@ -108,7 +109,8 @@ export async function startSafekeeper(
   const attach = attachArchives(timelines, remote);
   attach();
   const { availabilityZone } = settings;
-  const session = { clock, log, timelines, metrics, streams, availabilityZone };
+  const { traces } = world;
+  const session = { clock, log, timelines, metrics, streams, availabilityZone, traces };
   const { pgPort, listeners } = await listen(settings, tokens, world, session);
   listeners.push(...(await world.serveHttp(api)));
   const broker = new BrokerClient({

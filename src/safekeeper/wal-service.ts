@@ -11,12 +11,13 @@
 // Answers to handle_start_wal_push of safekeeper/src/receive_wal.rs.
 
 import { Fault, isFault } from '../base/fault.ts';
-import { INVALID_LSN } from '../base/lsn.ts';
-import type { Log } from '../base/ports.ts';
+import { formatLsn, INVALID_LSN } from '../base/lsn.ts';
+import type { Clock, Log, Traces } from '../base/ports.ts';
 import { NO_MEMBERSHIP } from '../protocol/membership.ts';
 import { CloseSilently, CopyEnded, type PqConnection } from '../protocol/pq-serve.ts';
 import type {
   AcceptorMessage,
+  AppendRequest,
   AppendResponse,
   ProposerGreeting,
   ProposerMessage,
@@ -46,9 +47,11 @@ export interface WalPush {
 }
 
 export interface WalServiceDeps {
+  readonly clock: Clock;
   readonly timelines: Timelines;
   readonly metrics: SafekeeperMetrics;
   readonly log: Log;
+  readonly traces?: Traces | undefined;
 }
 
 /** Serves one compute until it leaves; throws as PqHandler.query does. */
@@ -142,17 +145,20 @@ class WalReceiver {
 
   /** Starts a message on its way; a failure interrupts the reading. */
   private take(message: ProposerMessage, bytes: number): void {
-    const { metrics } = this.deps;
+    const { metrics, traces } = this.deps;
     this.inFlightBytes += bytes;
+    const traced = traces && message.kind === 'append-request' ? this.tracer(traces, message) : undefined;
     this.session
       .process(message)
       .then(
         reply => {
           metrics.message(message.kind, 'success');
+          traced?.();
           return reply && this.send(reply);
         },
         (error: unknown) => {
           metrics.message(message.kind, 'error');
+          traced?.(error);
           throw error;
         },
       )
@@ -163,6 +169,18 @@ class WalReceiver {
           this.pq.interrupt(error);
         },
       );
+  }
+
+  /** From an append's arrival until it is durable. */
+  private tracer(traces: Traces, append: AppendRequest): (error?: unknown) => void {
+    const { clock } = this.deps;
+    const began = clock.monotonic();
+    const { tenantId, timelineId } = this.timeline.key;
+    const attributes = {
+      ...{ tenant: tenantId, timeline: timelineId, term: Number(append.term) },
+      ...{ begin_lsn: formatLsn(append.beginLsn), bytes: append.wal.length },
+    };
+    return error => traces.span('Append', clock.monotonic() - began, attributes, error);
   }
 
   private release(bytes: number): void {
