@@ -20,6 +20,7 @@ import {
 import type { Daemon } from './daemon.ts';
 import { Storage } from './harness.ts';
 
+const TIMEOUT_MS = 240_000;
 const MB = 1_000_000;
 /** More than an adopter keeps in memory for a safekeeper that was away. */
 const MUCH_WAL_BYTES = 80 * MB;
@@ -57,7 +58,9 @@ async function timelineExists({ storage, tenant }: Stage, timeline: string): Pro
 }
 
 describe.each(adoptMajors([17]))('Postgres %i', major => {
-  test('the adopter is killed in the middle of the base backup, after it, and while it streams', async () => {
+  test('the adopter is killed in the middle of the base backup, after it, and while it streams', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     const all = await stage(major);
     const { storage, tenant, origin } = all;
     await storage.during(async () => {
@@ -117,7 +120,9 @@ describe.each(adoptMajors([17]))('Postgres %i', major => {
     });
   });
 
-  test('safekeepers, the pageserver and the origin go away and come back while it streams', async () => {
+  test('safekeepers, the pageserver and the origin go away and come back while it streams', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     const { storage, tenant, origin } = await stage(major);
     await storage.during(async () => {
       const [one, two, three] = storage.safekeepers as readonly Daemon[] as readonly [Daemon, Daemon, Daemon];

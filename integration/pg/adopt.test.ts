@@ -16,6 +16,8 @@ import {
 } from './adopting.ts';
 import { Storage } from './harness.ts';
 
+const TIMEOUT_MS = 240_000;
+
 let storage: Storage;
 let origin: Origin;
 let load: Load | undefined;
@@ -40,7 +42,9 @@ async function pageserverHasAll(tenant: string, timeline: string): Promise<strin
 }
 
 describe.each(adoptMajors([15, 18]))('Postgres %i', major => {
-  test('adopted under load: the newest state, older ones and branches are the origin’s', async () => {
+  test('adopted under load: the newest state, older ones and branches are the origin’s', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     storage = await Storage.start();
     cleanups.push(() => storage.stop());
     await storage.during(async () => {
