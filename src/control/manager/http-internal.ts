@@ -208,8 +208,11 @@ export function upcallRoutes(manager: Manager): Route[] {
             httpPort: register.listen_http_port,
           });
         }
-        const raised = placedOn(manager, id).map(row => ({ ...row, generation: row.generation + 1 }));
-        await manager.commit(raised.map((row): Change => ({ put: 'placements', row })));
+        let raised: Placement[] = [];
+        await manager.commit(() => {
+          raised = placedOn(manager, id).map(row => ({ ...row, generation: row.generation + 1 }));
+          return raised.map((row): Change => ({ put: 'placements', row }));
+        });
         manager.log.info('a pageserver attaches again', { node: id, tenants: raised.length });
         return json({
           tenants: raised.map(row => ({

@@ -2,7 +2,7 @@
 
 import { Fault } from '../../base/fault.ts';
 import { json, type Route, route } from '../../base/http.ts';
-import { integer, object, optional, string } from '../../base/schema.ts';
+import { boolean, integer, object, optional, string } from '../../base/schema.ts';
 import {
   API,
   PAGE,
@@ -39,6 +39,7 @@ const createBody = object({
       key: optional(string('a customer key: local:NAME, an AWS ARN, an Azure key URL, a Google key name')),
       history_retention_seconds: optional(integer()),
       default_endpoint_settings: optional(settingsSchema),
+      adopt: optional(boolean()),
       branch: optional(
         object({
           name: optional(string()),
@@ -100,20 +101,22 @@ function listRoutes(manager: Manager): Route[] {
           branchName: input.branch?.name,
           roleName: input.branch?.role_name,
           databaseName: input.branch?.database_name,
+          adopt: input.adopt,
         });
         const operations = await settled(manager, made.operations, query.wait);
-        const { role, password, database } = made;
+        const { access } = made;
         const project = store.must('projects', made.project.id);
         const branch = store.must('branches', made.branch.id);
-        const uri = connectionUri(manager, branch, undefined, { role, password, database });
         return withOperations(
           {
             project: projectJson(manager, project),
             branch: branchJson(branch),
             endpoints: store.endpointsOf(branch.id).map(endpoint => endpointJson(manager, endpoint)),
-            roles: [roleJson(findRole(store, branch, role), password)],
-            databases: [databaseJson(findDatabase(store, branch, database))],
-            connection_uris: [{ connection_uri: uri }],
+            roles: access ? [roleJson(findRole(store, branch, access.role), access.password)] : [],
+            databases: access ? [databaseJson(findDatabase(store, branch, access.database))] : [],
+            connection_uris: access
+              ? [{ connection_uri: connectionUri(manager, branch, undefined, access) }]
+              : [],
           },
           operations,
           201,

@@ -6,13 +6,13 @@ import { SingleFlight } from '../../base/flow.ts';
 import type { Catalog, Clock, Log, Random } from '../../base/ports.ts';
 import type { ComputeDriver } from './drivers/driver.ts';
 import type { ManagerKeys } from './keys.ts';
-import type { Change, DriverKind, Endpoint, Node, Operation } from './model.ts';
+import type { DriverKind, Endpoint, Node, Operation } from './model.ts';
 import type { NewOperation, OperationDeps } from './operations/step.ts';
 import type { PlanSettings } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
 import { Sight } from './sight.ts';
 import type { Storage } from './storage.ts';
-import { Store } from './store.ts';
+import { type Changes, Store } from './store.ts';
 
 export interface ManagerSettings extends PlanSettings {
   /** What connection strings say. */
@@ -111,7 +111,7 @@ export class Manager {
   }
 
   /** Desires and their operations, written down together; they begin when their turn has come. */
-  open(operations: readonly NewOperation[], changes: readonly Change[] = []): Promise<Operation[]> {
+  open(operations: readonly NewOperation[], changes: Changes = []): Promise<Operation[]> {
     return this.reconciler.openAll(operations, changes);
   }
 
@@ -119,7 +119,7 @@ export class Manager {
     return this.reconciler.finished(id);
   }
 
-  async commit(changes: readonly Change[]): Promise<void> {
+  async commit(changes: Changes): Promise<void> {
     await this.store.commit(changes);
     this.nudge();
   }

@@ -212,9 +212,16 @@ export const TABLE_NAMES: readonly TableName[] = [
   'operations',
 ];
 
-/** One change of the catalog; several are committed together or not at all. */
+/**
+ * One change of the catalog; several are committed together or not at all. A patch is laid over the row as it is when
+ * its turn to be committed comes, so that nobody undoes what another changed meanwhile; one of a row that is gone is
+ * dropped.
+ */
 export type Change =
   | { [T in TableName]: { readonly put: T; readonly row: Tables[T] } }[TableName]
+  | {
+      [T in TableName]: { readonly patch: T; readonly id: string; readonly set: Partial<Tables[T]> };
+    }[TableName]
   | { readonly remove: TableName; readonly id: string };
 
 export const roleId = (branchId: string, name: string): string => `${branchId}/${name}`;

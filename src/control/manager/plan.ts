@@ -14,7 +14,10 @@
 // Operations of a project lock what they touch; two that share something run one after the other, in the order of
 // asking, unless both only read it:
 //
-//   create_project, delete_project, change_key, tenant_reattach    the project
+//   create_project, delete_project                                 the project and its tenant's place
+//   change_key                                                     the project
+//   tenant_reattach                                                the tenant's place: it waits for nobody who waits
+//                                                                  for the pageserver that died
 //   create_branch      the branch, and reads its parent            reads the project
 //   restore_branch     the branch, and reads its source            reads the project
 //   delete_branch      the branch                                  reads the project
@@ -94,14 +97,18 @@ interface Locks {
   readonly shared: readonly string[];
 }
 
+const placeOf = (projectId: string): string => `${projectId}/place`;
+
 export function locksOf(operation: Operation): Locks {
   const { projectId, branchId, endpointId, details } = operation;
   switch (operation.action) {
     case 'create_project':
     case 'delete_project':
+      return { alone: [projectId, placeOf(projectId)], shared: [] };
     case 'change_key':
-    case 'tenant_reattach':
       return { alone: [projectId], shared: [] };
+    case 'tenant_reattach':
+      return { alone: [placeOf(projectId)], shared: [] };
     case 'create_branch':
     case 'restore_branch': {
       const source = details['sourceId'];
@@ -207,7 +214,7 @@ function planBranches({ branches, open }: Desired, { now }: Observed): Action[] 
 }
 
 function planNodes(
-  { placements, projects, nodes, open }: Desired,
+  { placements, nodes, open }: Desired,
   { now, nodes: seen }: Observed,
   settings: PlanSettings,
 ): Action[] {
@@ -224,11 +231,10 @@ function planNodes(
   for (const { nodeId } of placements.values()) {
     if (load.has(nodeId)) load.set(nodeId, load.get(nodeId)! + 1);
   }
-  const moving = new Set(open.filter(o => locksOf(o).alone.includes(o.projectId)).map(o => o.projectId));
+  const moving = new Set(open.filter(o => o.action === 'tenant_reattach').map(o => o.projectId));
   const actions: Action[] = [];
   for (const placement of placements.values()) {
     if (!dead.has(placement.nodeId) || moving.has(placement.projectId)) continue;
-    if (projects.get(placement.projectId)?.stage !== 'ready') continue;
     const to = leastOf(load);
     load.set(to, load.get(to)! + 1);
     actions.push({ do: 'move', tenant: placement.id, to });

@@ -15,7 +15,7 @@ import {
 import { ACTIONS } from './operations/table.ts';
 import { type Action, type Desired, locksOf, type PlanSettings, plan, planOperations } from './plan.ts';
 import type { Sight } from './sight.ts';
-import { isOpen } from './store.ts';
+import { type Changes, isOpen } from './store.ts';
 
 const TICK_MS = 1000;
 const RETRY_FIRST_MS = 100;
@@ -164,23 +164,26 @@ export class Reconciler {
       case 'rest': {
         if (this.isTaken(action.endpoint)) return;
         const endpoint = store.must('endpoints', action.endpoint);
-        await store.commit([{ put: 'endpoints', row: { ...asleep(endpoint, now), wanted: 'idle' } }]);
+        await store.commit([asleep(endpoint, now, { wanted: 'idle' })]);
         return;
       }
       case 'expire': {
         const branch = store.must('branches', action.branch);
         await this.open({ projectId: branch.projectId, branchId: branch.id, action: 'delete_branch' }, [
-          { put: 'branches', row: { ...branch, stage: 'deleting', updatedAt: now } },
+          { patch: 'branches', id: branch.id, set: { stage: 'deleting', updatedAt: now } },
         ]);
         return;
       }
       case 'move': {
         const placement = store.must('placements', action.tenant);
-        const row = { ...placement, nodeId: action.to, generation: placement.generation + 1 };
-        const details = { from: placement.nodeId, to: action.to, generation: row.generation };
-        await this.open({ projectId: placement.projectId, action: 'tenant_reattach', details }, [
-          { put: 'placements', row },
-        ]);
+        const details = { from: placement.nodeId, to: action.to };
+        const raised = (): Change[] => {
+          const { generation } = store.must('placements', action.tenant);
+          const set = { nodeId: action.to, generation: generation + 1 };
+          return [{ patch: 'placements', id: placement.id, set }];
+        };
+        const operation = { projectId: placement.projectId, action: 'tenant_reattach', details } as const;
+        await this.open(operation, raised);
         return;
       }
       case 'lease':
@@ -204,7 +207,7 @@ export class Reconciler {
     const { projectId, branchId, id: endpointId } = endpoint;
     const suspend = action.do === 'suspend';
     const lastActiveAt = this.sight.endpoints.get(endpointId)?.lastActiveAt ?? endpoint.lastActiveAt;
-    const row: Endpoint = { ...endpoint, wanted: suspend ? 'idle' : 'active', lastActiveAt, updatedAt: now };
+    const set: Partial<Endpoint> = { wanted: suspend ? 'idle' : 'active', lastActiveAt, updatedAt: now };
     await this.open(
       {
         projectId,
@@ -213,20 +216,21 @@ export class Reconciler {
         action: suspend ? 'suspend_compute' : 'start_compute',
         details: { reason: suspend ? action.reason : 'ended' },
       },
-      [{ put: 'endpoints', row }],
+      [{ patch: 'endpoints', id: endpointId, set }],
     );
   }
 
   /** An operation written down, with what it changes at once; it begins when its turn has come. */
-  async open(what: NewOperation, changes: readonly Change[] = []): Promise<Operation> {
+  async open(what: NewOperation, changes: Changes = []): Promise<Operation> {
     const [operation] = await this.openAll([what], changes);
     return operation!;
   }
 
-  async openAll(what: readonly NewOperation[], changes: readonly Change[] = []): Promise<Operation[]> {
+  async openAll(what: readonly NewOperation[], changes: Changes = []): Promise<Operation[]> {
     const { store, random, clock } = this.deps;
     const operations = what.map(one => newOperation(store, random, clock.now(), one));
-    await store.commit([...changes, ...operations.map((row): Change => ({ put: 'operations', row }))]);
+    const rows = operations.map((row): Change => ({ put: 'operations', row }));
+    await store.commit(() => [...(typeof changes === 'function' ? changes() : changes), ...rows]);
     this.nudge();
     return operations;
   }
@@ -298,10 +302,27 @@ export class Reconciler {
     for (const resolve of waiting) resolve(operation);
   }
 
+  /** The step was recorded after all: what failed was to hear of it. */
+  private async happened({ id, step }: Operation): Promise<boolean> {
+    const { store, clock } = this.deps;
+    try {
+      await store.refresh();
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      // Not to be known now. It is taken up again, and then it is.
+      await clock.sleep(RETRY_FIRST_MS, this.stopped.signal).catch(() => undefined);
+      return true;
+    }
+    const operation = store.get('operations', id);
+    if (operation && !isOpen(operation)) this.tell(operation);
+    return operation === undefined || !isOpen(operation) || operation.step !== step;
+  }
+
   /** Tried again later, or failed for good. */
   private async trouble(context: StepContext, error: unknown): Promise<void> {
     const { store, clock, log } = this.deps;
     const { operation } = context;
+    if (await this.happened(operation)) return;
     const table = ACTIONS[operation.action];
     const failures = operation.failures + 1;
     const passing = isFault(error) && PASSING.has(error.kind) && failures < (table.triesMax ?? Infinity);

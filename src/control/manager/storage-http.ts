@@ -127,7 +127,12 @@ export class HttpStorage implements Storage {
           }
         : { new_timeline_id: timeline.timelineId, pg_version: timeline.pgVersion };
     const path = `tenant/${tenantId}/timeline`;
-    return stateOf(await this.pageJson<TimelineInfo>(node, 'POST', path, body, CREATE_MS));
+    const answer = await this.page(node, 'POST', path, body, CREATE_MS);
+    if (answer.status >= 200 && answer.status <= 299) return stateOf(parsed(answer.text) as TimelineInfo);
+    const refused = refusal(`pageserver ${node.id}`, `POST ${path}`, answer);
+    if (answer.status !== 404) throw refused;
+    // The tenant is on its way there: it was moved, or the node begins.
+    throw new Fault('upcall-failed', refused.message);
   }
 
   async timeline(node: Node, tenantId: string, timelineId: string): Promise<TimelineState | undefined> {

@@ -2,7 +2,7 @@
 // to the catalog first and is seen here when it is durable there. One commit at a time, in the order of asking.
 //
 // After a commit of which nobody knows whether it happened (the catalog's connection broke) the store reads everything
-// again before it goes on: what it shows is what lasts.
+// again, and refuses the next commit, which was made of what it showed before: what it shows is what lasts.
 
 import { Fault } from '../../base/fault.ts';
 import type { Catalog, CatalogChange } from '../../base/ports.ts';
@@ -19,6 +19,10 @@ import {
   type Tables,
 } from './model.ts';
 
+/** A function is asked when its turn has come: for what must be decided by what is so then. */
+export type Changes = readonly Change[] | (() => readonly Change[]);
+
+type WholeChange = Exclude<Change, { readonly patch: TableName }>;
 type Rows<T extends TableName> = ReadonlyMap<string, Tables[T]>;
 
 /** Rows of a table by what they belong to, in the order of their making. */
@@ -92,20 +96,32 @@ export class Store {
         (a, b) =>
           (a.sequence ?? a.createdAt ?? 0) - (b.sequence ?? b.createdAt ?? 0) || (a.id < b.id ? -1 : 1),
       );
-      for (const row of named) this.see({ put: table, row } as unknown as Change);
+      for (const row of named) this.see({ put: table, row } as unknown as WholeChange);
     }
     this.doubtful = false;
   }
 
   /** Durable and seen, or a Fault and nothing seen. */
-  commit(changes: readonly Change[]): Promise<void> {
+  commit(changes: Changes): Promise<void> {
     const work = this.tail.then(() => this.commitNow(changes));
     this.tail = work.catch(() => undefined);
     return work;
   }
 
-  private async commitNow(changes: readonly Change[]): Promise<void> {
-    if (this.doubtful) await this.reload();
+  /** Makes sure that what is shown is what lasts. */
+  refresh(): Promise<void> {
+    const work = this.tail.then(() => (this.doubtful ? this.reload() : undefined));
+    this.tail = work.catch(() => undefined);
+    return work;
+  }
+
+  private async commitNow(asked: Changes): Promise<void> {
+    if (this.doubtful) {
+      await this.reload();
+      // What the caller saw when it asked may not be so.
+      throw new Fault('catalog-unavailable', 'the catalog had to be read again', { hint: 'Try again.' });
+    }
+    const changes = (typeof asked === 'function' ? asked() : asked).flatMap(change => this.whole(change));
     try {
       await this.catalog.commit(changes.map(toColumns));
     } catch (error) {
@@ -115,7 +131,14 @@ export class Store {
     for (const change of changes) this.see(change);
   }
 
-  private see(change: Change): void {
+  /** A patch as the row it makes. */
+  private whole(change: Change): WholeChange[] {
+    if (!('patch' in change)) return [change];
+    const before = this.tables[change.patch].get(change.id);
+    return before ? [{ put: change.patch, row: { ...before, ...change.set } } as WholeChange] : [];
+  }
+
+  private see(change: WholeChange): void {
     if ('remove' in change) {
       const rows = this.tables[change.remove] as Map<string, Tables[TableName]>;
       const before = rows.get(change.id);
@@ -207,7 +230,7 @@ const camel = (name: string): string =>
 const fromColumns = (row: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(row).map(([name, value]) => [camel(name), value]));
 
-function toColumns(change: Change): CatalogChange {
+function toColumns(change: WholeChange): CatalogChange {
   if ('remove' in change) return change;
   const row = Object.entries(change.row).map(([name, value]) => [snake(name), value ?? null] as const);
   return { put: change.put, row: Object.fromEntries(row) };

@@ -102,7 +102,12 @@ export async function createBranch(
     action: 'create_branch',
     details: { sourceId: parent.id, ...point },
   };
-  return { branch, endpoints, operations: await manager.open([create], changes) };
+  const operations = await manager.open([create], () => {
+    refuseTaken(manager, project, name);
+    refuseGoing(store.must('branches', parent.id));
+    return changes;
+  });
+  return { branch, endpoints, operations };
 }
 
 export interface BranchChange {
@@ -130,9 +135,12 @@ export async function changeBranch(manager: Manager, branch: Branch, input: Bran
       },
     );
   }
-  const row: Branch = { ...branch, name, isProtected, expiresAt, updatedAt: now };
-  await manager.commit([{ put: 'branches', row }]);
-  return row;
+  const set = { name, isProtected, expiresAt, updatedAt: now };
+  await manager.commit(() => {
+    refuseTaken(manager, project, name, branch.id);
+    return [{ patch: 'branches', id: branch.id, set }];
+  });
+  return { ...branch, ...set };
 }
 
 export async function setDefault(manager: Manager, branch: Branch): Promise<Branch> {
@@ -140,12 +148,12 @@ export async function setDefault(manager: Manager, branch: Branch): Promise<Bran
   if (branch.isDefault) return branch;
   const before = defaultBranch(manager.store, manager.store.projectOf(branch));
   const updatedAt = manager.clock.now();
-  const row: Branch = { ...branch, isDefault: true, expiresAt: undefined, updatedAt };
+  const set = { isDefault: true, expiresAt: undefined, updatedAt };
   await manager.commit([
-    { put: 'branches', row: { ...before, isDefault: false, updatedAt } },
-    { put: 'branches', row },
+    { patch: 'branches', id: before.id, set: { isDefault: false, updatedAt } },
+    { patch: 'branches', id: branch.id, set },
   ]);
-  return row;
+  return { ...branch, ...set };
 }
 
 function refuseProtected(branch: Branch, what: string): void {
@@ -163,18 +171,24 @@ export async function deleteBranch(manager: Manager, branch: Branch): Promise<Br
       hint: 'Make another the default first, or delete the project.',
     });
   }
-  const children = manager.store.childrenOf(branch);
-  if (children.length > 0) {
-    throw new Fault('branch-has-children', `branch ${branch.name} has children: ${namesOf(children)}`, {
-      hint: 'Delete them first.',
-    });
-  }
-  const row: Branch = { ...branch, stage: 'deleting', updatedAt: manager.clock.now() };
+  refuseParent(manager, branch);
+  const set = { stage: 'deleting', updatedAt: manager.clock.now() } as const;
   const operations = await manager.open(
     [{ projectId: branch.projectId, branchId: branch.id, action: 'delete_branch' }],
-    [{ put: 'branches', row }],
+    () => {
+      refuseParent(manager, branch);
+      return [{ patch: 'branches', id: branch.id, set }];
+    },
   );
-  return { branch: row, operations };
+  return { branch: { ...branch, ...set }, operations };
+}
+
+function refuseParent(manager: Manager, branch: Branch): void {
+  const children = manager.store.childrenOf(branch);
+  if (children.length === 0) return;
+  throw new Fault('branch-has-children', `branch ${branch.name} has children: ${namesOf(children)}`, {
+    hint: 'Delete them first.',
+  });
 }
 
 const NAMES_SHOWN = 5;
@@ -214,7 +228,6 @@ export async function restoreBranch(
     });
   }
   const preserve = preserveName(manager, project, branch, input, toSelf);
-  const row: Branch = { ...branch, updatedAt: clock.now() };
   const details = {
     sourceId: source.id,
     ...point,
@@ -236,8 +249,7 @@ export async function restoreBranch(
       action: 'start_compute',
     }),
   );
-  const operations = await manager.open([restore, ...starts], [{ put: 'branches', row }]);
-  return { branch: row, operations };
+  return { branch, operations: await manager.open([restore, ...starts]) };
 }
 
 function descendsFrom({ store }: Manager, branch: Branch, from: Branch): boolean {

@@ -106,6 +106,12 @@ export interface EndpointAnswer {
   readonly operations: readonly Operation[];
 }
 
+const desire = (manager: Manager, { id }: Endpoint, wanted: Endpoint['wanted']): Change => ({
+  patch: 'endpoints',
+  id,
+  set: { wanted, updatedAt: manager.clock.now() },
+});
+
 const operationOn = (endpoint: Endpoint, action: NewOperation['action'], details = {}): NewOperation => ({
   projectId: endpoint.projectId,
   branchId: endpoint.branchId,
@@ -133,15 +139,20 @@ export async function createEndpoint(
   branch: Branch,
   input: NewEndpointInput,
 ): Promise<EndpointAnswer> {
-  refuseGoing(branch);
-  if (input.type === 'read_write' && primaryOf(manager.store, branch)) {
+  const refuse = (): void => {
+    refuseGoing(manager.store.get('branches', branch.id) ?? branch);
+    if (input.type !== 'read_write' || !primaryOf(manager.store, branch)) return;
     throw new Fault('name-taken', `branch ${branch.name} has a read_write endpoint already`, {
       hint: 'Make it read_only, or make another branch.',
     });
-  }
+  };
+  refuse();
   const staticLsn = input.staticLsn ?? (await lsnOf(manager, project, branch, input.staticTimestamp));
   const endpoint = newEndpoint(manager, project, branch, { ...input, staticLsn });
-  await manager.commit([{ put: 'endpoints', row: endpoint }]);
+  await manager.commit(() => {
+    refuse();
+    return [{ put: 'endpoints', row: endpoint }];
+  });
   return { endpoint, operations: [] };
 }
 
@@ -175,14 +186,14 @@ export async function changeEndpoint(
   input: EndpointChange,
 ): Promise<EndpointAnswer> {
   const settings = settingsFrom(input.settings, endpoint.settings);
-  const row: Endpoint = {
-    ...endpoint,
+  const set = {
     name: input.name === undefined ? endpoint.name : checkName(input.name, 'endpoint'),
     settings,
     disabled: input.disabled ?? endpoint.disabled,
     updatedAt: manager.clock.now(),
   };
-  const change: Change = { put: 'endpoints', row };
+  const row: Endpoint = { ...endpoint, ...set };
+  const change: Change = { patch: 'endpoints', id: endpoint.id, set };
   const awake = endpoint.wanted === 'active';
   if (awake && row.disabled) return suspend(manager, row, [change]);
   const operations = awake && settings !== endpoint.settings ? [operationOn(endpoint, 'apply_config')] : [];
@@ -210,9 +221,7 @@ export async function startEndpoint(manager: Manager, endpoint: Endpoint): Promi
   if (last?.action === 'start_compute') return { endpoint, operations: [last] };
   if (endpoint.state === 'active' && !open.some(o => o.action !== 'apply_config'))
     return { endpoint, operations: [] };
-  const row: Endpoint = { ...endpoint, wanted: 'active', updatedAt: manager.clock.now() };
-  const operations = await manager.open([operationOn(row, 'start_compute')], [{ put: 'endpoints', row }]);
-  return { endpoint: row, operations };
+  return startAgain(manager, endpoint);
 }
 
 async function suspend(
@@ -220,12 +229,11 @@ async function suspend(
   endpoint: Endpoint,
   changes: readonly Change[],
 ): Promise<EndpointAnswer> {
-  const row: Endpoint = { ...endpoint, wanted: 'idle', updatedAt: manager.clock.now() };
   const operations = await manager.open(
-    [operationOn(row, 'suspend_compute', { reason: 'asked' })],
-    [...changes, { put: 'endpoints', row }],
+    [operationOn(endpoint, 'suspend_compute', { reason: 'asked' })],
+    [...changes, desire(manager, endpoint, 'idle')],
   );
-  return { endpoint: row, operations };
+  return { endpoint: { ...endpoint, wanted: 'idle' }, operations };
 }
 
 export async function suspendEndpoint(manager: Manager, endpoint: Endpoint): Promise<EndpointAnswer> {
@@ -245,9 +253,12 @@ export async function restartEndpoint(manager: Manager, endpoint: Endpoint): Pro
 }
 
 export async function deleteEndpoint(manager: Manager, endpoint: Endpoint): Promise<EndpointAnswer> {
-  const row: Endpoint = { ...endpoint, stage: 'deleting', wanted: 'idle', updatedAt: manager.clock.now() };
-  const operations = await manager.open([operationOn(row, 'delete_compute')], [{ put: 'endpoints', row }]);
-  return { endpoint: row, operations };
+  const set = { stage: 'deleting', wanted: 'idle', updatedAt: manager.clock.now() } as const;
+  const operations = await manager.open(
+    [operationOn(endpoint, 'delete_compute')],
+    [{ patch: 'endpoints', id: endpoint.id, set }],
+  );
+  return { endpoint: { ...endpoint, ...set }, operations };
 }
 
 /** Awake and taking connections, or a Fault that the client is told. */
@@ -305,9 +316,9 @@ async function wakeNow(manager: Manager, branch: Branch, known: Endpoint | undef
 
 async function startAgain(manager: Manager, endpoint: Endpoint): Promise<EndpointAnswer> {
   refuseStart(manager, endpoint);
-  const row: Endpoint = { ...endpoint, wanted: 'active', updatedAt: manager.clock.now() };
-  return {
-    endpoint: row,
-    operations: await manager.open([operationOn(row, 'start_compute')], [{ put: 'endpoints', row }]),
-  };
+  const operations = await manager.open(
+    [operationOn(endpoint, 'start_compute')],
+    [desire(manager, endpoint, 'active')],
+  );
+  return { endpoint: { ...endpoint, wanted: 'active' }, operations };
 }

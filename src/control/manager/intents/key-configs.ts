@@ -55,7 +55,7 @@ export async function changeKeyConfig(
   const name = input.name === undefined ? key.name : keyName(input.name);
   refuseTaken(manager.store, name, key.id);
   const cmk = input.cmk === undefined ? key.cmk : formatCmk(parseCmk(input.cmk));
-  const row: KeyConfig = { ...key, name, cmk, updatedAt: manager.clock.now() };
+  const set = { name, cmk, updatedAt: manager.clock.now() };
   const moved: NewOperation[] =
     cmk === key.cmk
       ? []
@@ -64,8 +64,8 @@ export async function changeKeyConfig(
           action: 'change_key',
           details: { from: key.cmk, to: cmk, keyId: key.id },
         }));
-  const changes: Change[] = [{ put: 'keys', row }];
-  return { key: row, operations: await manager.open(moved, changes) };
+  const changes: Change[] = [{ patch: 'keys', id: key.id, set }];
+  return { key: { ...key, ...set }, operations: await manager.open(moved, changes) };
 }
 
 export async function deleteKey(manager: Manager, key: KeyConfig): Promise<void> {

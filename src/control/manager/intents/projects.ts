@@ -10,7 +10,6 @@ import {
   DEFAULT_BRANCH,
   DEFAULT_DATABASE,
   DEFAULT_ROLE,
-  type Endpoint,
   type KeyConfig,
   type Operation,
   PG_VERSIONS,
@@ -42,15 +41,20 @@ export interface ProjectInput {
   readonly branchName?: string | undefined;
   readonly roleName?: string | undefined;
   readonly databaseName?: string | undefined;
+  /**
+   * Its first timeline is imported by somebody else (`lakebed adopt`), and the project is ready when it is there. Roles
+   * and databases are those of the origin; a compute is made when one is wanted.
+   */
+  readonly adopt?: boolean | undefined;
 }
 
 export interface Made {
   readonly project: Project;
   readonly branch: Branch;
-  readonly endpoint: Endpoint;
-  readonly password: string;
-  readonly role: string;
-  readonly database: string;
+  /** Absent of an adopted one. */
+  readonly access:
+    | { readonly password: string; readonly role: string; readonly database: string }
+    | undefined;
   readonly operations: readonly Operation[];
 }
 
@@ -118,27 +122,40 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
     createdAt: now,
     updatedAt: now,
   };
-  const roleName = checkIdentifier(input.roleName ?? DEFAULT_ROLE, 'role');
-  const databaseName = checkIdentifier(input.databaseName ?? DEFAULT_DATABASE, 'database');
-  // The first call of the key: refused, and nothing is made.
-  const sealed = await keys.newPassword(tenantId, key?.cmk ?? keys.defaultCmk);
+  const cmk = key?.cmk ?? keys.defaultCmk;
+  const access = input.adopt ? undefined : await firstAccess(manager, input, { project, branch, cmk });
   const placement: Placement = { id: tenantId, projectId: id, nodeId, generation: 1, attachedGeneration: 0 };
-  const endpoint = newEndpoint(manager, project, branch, { type: 'read_write' });
   const rows: Change[] = [
     ...changes,
     { put: 'projects', row: project },
     { put: 'placements', row: placement },
     { put: 'branches', row: branch },
-    { put: 'endpoints', row: endpoint },
-    { put: 'roles', row: newRole(manager, branch.id, roleName, sealed) },
-    { put: 'databases', row: databaseRow(branch.id, databaseName, roleName, now) },
+    ...(access?.rows ?? []),
   ];
+  const details = input.adopt ? { adopt: true } : {};
   const operations = await manager.open(
-    [{ projectId: id, branchId: branch.id, action: 'create_project' }],
+    [{ projectId: id, branchId: branch.id, action: 'create_project', details }],
     rows,
   );
-  const { password } = sealed;
-  return { project, branch, endpoint, password, role: roleName, database: databaseName, operations };
+  return { project, branch, access, operations };
+}
+
+/** The first role, its database, and a compute. */
+async function firstAccess(
+  manager: Manager,
+  input: ProjectInput,
+  { project, branch, cmk }: { project: Project; branch: Branch; cmk: string },
+): Promise<NonNullable<Made['access']> & { rows: Change[] }> {
+  const role = checkIdentifier(input.roleName ?? DEFAULT_ROLE, 'role');
+  const database = checkIdentifier(input.databaseName ?? DEFAULT_DATABASE, 'database');
+  // The first call of the key: refused, and nothing is made.
+  const sealed = await manager.keys.newPassword(project.tenantId, cmk);
+  const rows: Change[] = [
+    { put: 'endpoints', row: newEndpoint(manager, project, branch, { type: 'read_write' }) },
+    { put: 'roles', row: newRole(manager, branch.id, role, sealed) },
+    { put: 'databases', row: databaseRow(branch.id, database, role, project.createdAt) },
+  ];
+  return { role, database, password: sealed.password, rows };
 }
 
 export interface ProjectChange {
@@ -155,15 +172,15 @@ export async function changeProject(
   input: ProjectChange,
 ): Promise<{ project: Project; operations: readonly Operation[] }> {
   refuseDeleting(project);
-  const row: Project = {
-    ...project,
+  const set = {
     name: input.name === undefined ? project.name : checkName(input.name, 'project'),
     historyRetentionSeconds: retentionOf(input.historyRetentionSeconds, project.historyRetentionSeconds),
     computeSettings: settingsFrom(input.settings, project.computeSettings),
     updatedAt: manager.clock.now(),
   };
+  const row: Project = { ...project, ...set };
   const { key, changes } = keyOf(manager, input);
-  const rows: Change[] = [...changes, { put: 'projects', row }];
+  const rows: Change[] = [...changes, { patch: 'projects', id: project.id, set }];
   const operations = [];
   if (key !== undefined && key.id !== project.keyId) {
     const from = cmkOf(manager.store, manager.keys, project.keyId);
@@ -194,12 +211,12 @@ export async function deleteProject(
     });
   }
   refuseDeleting(project);
-  const row: Project = { ...project, stage: 'deleting', updatedAt: manager.clock.now() };
+  const set = { stage: 'deleting', updatedAt: manager.clock.now() } as const;
   const operations = await manager.open(
     [{ projectId: project.id, action: 'delete_project' }],
-    [{ put: 'projects', row }],
+    [{ patch: 'projects', id: project.id, set }],
   );
-  return { project: row, operations };
+  return { project: { ...project, ...set }, operations };
 }
 
 export function refuseDeleting(project: Project): void {

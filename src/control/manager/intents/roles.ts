@@ -110,7 +110,7 @@ export async function createRole(manager: Manager, branch: Branch, name: string)
 export async function resetPassword(manager: Manager, branch: Branch, role: Role): Promise<RoleAnswer> {
   const sealed = await newPassword(manager, branch);
   const row: Role = { ...newRole(manager, branch.id, role.name, sealed), createdAt: role.createdAt };
-  const operations = await manager.open(tell(manager, branch), [{ put: 'roles', row }]);
+  const operations = await manager.open(tell(manager, branch), [{ patch: 'roles', id: role.id, set: row }]);
   return { role: row, password: sealed.password, operations };
 }
 
@@ -133,7 +133,7 @@ async function withDelta(
   changes: readonly Change[] = [],
 ): Promise<readonly Operation[]> {
   const { endpoint, changes: made } = primaryEndpoint(manager, branch);
-  const wanted: Change = { put: 'endpoints', row: { ...endpoint, wanted: 'active' } };
+  const wanted: Change = { patch: 'endpoints', id: endpoint.id, set: { wanted: 'active' } };
   return manager.open(
     [
       {
@@ -185,8 +185,9 @@ export async function changeDatabase(
 ): Promise<{ database: Database; operations: readonly Operation[] }> {
   const ownerName = input.ownerName ?? database.ownerName;
   findRole(manager.store, branch, ownerName);
-  const row: Database = { ...database, ownerName, updatedAt: manager.clock.now() };
-  const change: Change = { put: 'databases', row };
+  const set = { ownerName, updatedAt: manager.clock.now() };
+  const row: Database = { ...database, ...set };
+  const change: Change = { patch: 'databases', id: database.id, set };
   if (input.name === undefined || input.name === database.name) {
     return { database: row, operations: await manager.open(tell(manager, branch), [change]) };
   }

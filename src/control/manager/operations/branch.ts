@@ -123,7 +123,7 @@ const endpointsReady = (context: StepContext, branchId: string): Change[] =>
   context.store
     .endpointsOf(branchId)
     .filter(endpoint => endpoint.stage === 'init')
-    .map(row => ({ put: 'endpoints', row: { ...row, stage: 'ready', updatedAt: context.now } }));
+    .map(({ id }) => ({ patch: 'endpoints', id, set: { stage: 'ready', updatedAt: context.now } }));
 
 /** A branch with all that is on it, out of the catalog. */
 export function forgetBranch({ store }: Pick<StepContext, 'store'>, branch: Branch): Change[] {
@@ -143,8 +143,10 @@ export const createBranch: ActionTable = {
       run: async context => {
         const branch = branchOf(context);
         const parentLsn = await makeTimeline(context, branch.timelineId);
-        const row: Branch = { ...branch, parentLsn, stage: 'ready', updatedAt: context.now };
-        return { changes: [{ put: 'branches', row }, ...endpointsReady(context, branch.id)] };
+        const set = { parentLsn, stage: 'ready', updatedAt: context.now } as const;
+        return {
+          changes: [{ patch: 'branches', id: branch.id, set }, ...endpointsReady(context, branch.id)],
+        };
       },
     },
   ],
@@ -179,8 +181,7 @@ function swap(context: StepContext): StepResult {
   const sourceId = detailText(context, 'sourceId')!;
   const preserveId = detailText(context, 'preserveId');
   const toSelf = sourceId === branch.id;
-  const row: Branch = {
-    ...branch,
+  const set: Partial<Branch> = {
     timelineId: detailText(context, 'timelineId')!,
     parentId: toSelf ? preserveId : sourceId,
     parentLsn: detailText(context, 'parentLsn'),
@@ -188,10 +189,8 @@ function swap(context: StepContext): StepResult {
     stage: 'ready',
     updatedAt: now,
   };
-  const endpoints: Change[] = store
-    .endpointsOf(branch.id)
-    .map(endpoint => ({ put: 'endpoints', row: { ...asleep(endpoint, now), wanted: endpoint.wanted } }));
-  const changes: Change[] = [{ put: 'branches', row }, ...endpoints];
+  const endpoints: Change[] = store.endpointsOf(branch.id).map(endpoint => asleep(endpoint, now));
+  const changes: Change[] = [{ patch: 'branches', id: branch.id, set }, ...endpoints];
   if (!toSelf) changes.push(...takeRoles(context, branch, sourceId));
   if (preserveId === undefined) return { changes, details: { oldTimelineId: branch.timelineId } };
   const kept: Branch = {
@@ -205,7 +204,7 @@ function swap(context: StepContext): StepResult {
   };
   changes.push({ put: 'branches', row: kept }, ...copyRoles(context, branch.id, preserveId));
   for (const child of store.childrenOf(branch)) {
-    changes.push({ put: 'branches', row: { ...child, parentId: preserveId, updatedAt: now } });
+    changes.push({ patch: 'branches', id: child.id, set: { parentId: preserveId, updatedAt: now } });
   }
   return { changes };
 }
@@ -287,6 +286,6 @@ export const restoreBranch: ActionTable = {
   },
   onFailed: ({ store, operation, now }) => {
     const branch = store.get('branches', operation.branchId);
-    return branch ? [{ put: 'branches', row: { ...branch, stage: 'ready', updatedAt: now } }] : [];
+    return branch ? [{ patch: 'branches', id: branch.id, set: { stage: 'ready', updatedAt: now } }] : [];
   },
 };

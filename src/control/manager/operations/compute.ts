@@ -15,16 +15,17 @@ import {
   specOf,
 } from './step.ts';
 
-const putEndpoint = (row: Endpoint): Change => ({ put: 'endpoints', row });
+const patch = ({ id }: Endpoint, set: Partial<Endpoint>): Change => ({ patch: 'endpoints', id, set });
 
-export const asleep = (endpoint: Endpoint, now: number): Endpoint => ({
-  ...endpoint,
-  state: 'idle',
-  host: undefined,
-  port: undefined,
-  suspendedAt: now,
-  updatedAt: now,
-});
+export const asleep = (endpoint: Endpoint, now: number, more: Partial<Endpoint> = {}): Change =>
+  patch(endpoint, {
+    state: 'idle',
+    host: undefined,
+    port: undefined,
+    suspendedAt: now,
+    updatedAt: now,
+    ...more,
+  });
 
 /** The key asked, the driver chosen. */
 async function prepare(context: StepContext): Promise<StepResult> {
@@ -33,7 +34,7 @@ async function prepare(context: StepContext): Promise<StepResult> {
   if (isRevoked(await keys.watch(project.tenantId))) throw revokedFault(project);
   const driver = context.driverFor(project.pgVersion);
   const endpoint = endpointOf(context);
-  return { changes: [putEndpoint({ ...endpoint, driver: driver.kind, state: 'init', updatedAt: now })] };
+  return { changes: [patch(endpoint, { driver: driver.kind, state: 'init', updatedAt: now })] };
 }
 
 async function start(context: StepContext): Promise<StepResult> {
@@ -43,7 +44,13 @@ async function start(context: StepContext): Promise<StepResult> {
   // After a restart of the manager nobody watches it yet.
   if (isRevoked(await keys.watch(project.tenantId))) throw revokedFault(project);
   const driver = context.driverOf(endpoint);
-  const address = await driver.start(specOf(context, endpoint), signal);
+  const spec = specOf(context, endpoint);
+  const address = await driver.start(spec, signal);
+  const now = specOf(context, endpoint);
+  // Its tenant moved while it started.
+  if (now.pageserver.port !== spec.pageserver.port || now.pageserver.host !== spec.pageserver.host) {
+    await driver.configure(now, []);
+  }
   if (isRevoked(keys.use(project.tenantId))) {
     await driver.stop(endpoint.id, 'immediate');
     throw revokedFault(project);
@@ -51,9 +58,9 @@ async function start(context: StepContext): Promise<StepResult> {
   const startedAt = clock.now();
   return {
     changes: [
-      putEndpoint({
-        ...endpointOf(context),
-        ...address,
+      patch(endpoint, {
+        host: address.host,
+        port: address.port,
         state: 'active',
         startedAt,
         lastActiveAt: startedAt,
@@ -86,7 +93,7 @@ export async function stopEndpoints(
   const changes: Change[] = [];
   for (const endpoint of endpoints) {
     if (endpoint.state !== 'idle') await stopOne(context, endpoint);
-    changes.push(putEndpoint(asleep(endpoint, context.now)));
+    changes.push(asleep(endpoint, context.now));
   }
   return { changes };
 }
@@ -102,7 +109,7 @@ export const startCompute: ActionTable = {
     if (endpoint.driver !== undefined) await context.driverOf(endpoint).stop(endpoint.id, 'immediate');
     releaseKey(context, endpoint);
   },
-  onFailed: context => [putEndpoint({ ...asleep(endpointOf(context), context.now), wanted: 'idle' })],
+  onFailed: context => [asleep(endpointOf(context), context.now, { wanted: 'idle' })],
 };
 
 export const suspendCompute: ActionTable = {
@@ -117,15 +124,15 @@ export const suspendCompute: ActionTable = {
         const asked = context.lastActive(endpoint.id) >= operation.createdAt;
         if (!asked && (await context.driverOf(endpoint).busy(endpoint.id)) === 0) return {};
         const { now } = context;
-        const row: Endpoint = { ...endpoint, wanted: 'active', lastActiveAt: now, updatedAt: now };
-        return { done: true, details: { skipped: 'sessions are at work' }, changes: [putEndpoint(row)] };
+        const change = patch(endpoint, { wanted: 'active', lastActiveAt: now, updatedAt: now });
+        return { done: true, details: { skipped: 'sessions are at work' }, changes: [change] };
       },
     },
     {
       name: 'stop',
       run: async context => {
         await stopOne(context, endpointOf(context));
-        return { changes: [putEndpoint(asleep(endpointOf(context), context.now))] };
+        return { changes: [asleep(endpointOf(context), context.now)] };
       },
     },
   ],
@@ -200,5 +207,4 @@ export const applyConfig: ActionTable = {
       },
     },
   ],
-  triesMax: 5,
 };

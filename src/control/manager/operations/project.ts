@@ -4,6 +4,7 @@
 // its first timeline bootstrapped. It is deleted: computes, tenant, WAL, and at last the keys, so that what may be left
 // anywhere, in backups too, can be read by nobody.
 
+import { Fault } from '../../../base/fault.ts';
 import type { Branch, Change, Endpoint } from '../model.ts';
 import { forgetBranch } from './branch.ts';
 import { stopEndpoints } from './compute.ts';
@@ -27,9 +28,9 @@ async function attach(context: StepContext): Promise<Change> {
   const project = projectOf(context);
   const { placement, node } = placementOf(store, project.tenantId);
   await storage.attach(node, project.tenantId, placement.generation, project);
-  // The node may have restarted meanwhile, and have been given a later one.
-  const now = store.must('placements', project.tenantId);
-  return { put: 'placements', row: { ...now, attachedGeneration: placement.generation } };
+  const { generation } = placement;
+  // The node may have restarted meanwhile, and have been given a later one: only this field is ours.
+  return { patch: 'placements', id: project.tenantId, set: { attachedGeneration: generation } };
 }
 
 /** A child goes before its parent. */
@@ -71,18 +72,26 @@ export const createProject: ActionTable = {
       run: async context => {
         const { store, storage, now } = context;
         const project = projectOf(context);
-        const { node } = placementOf(store, project.tenantId);
+        const { node, placement } = placementOf(store, project.tenantId);
+        // Its node died, and it was given to another.
+        const moved = placement.attachedGeneration === placement.generation ? [] : [await attach(context)];
         const [branch] = branchesOf(context);
         const { tenantId, pgVersion } = project;
-        await storage.createTimeline(node, tenantId, { timelineId: branch!.timelineId, pgVersion });
+        if (context.operation.details['adopt'] !== true)
+          await storage.createTimeline(node, tenantId, { timelineId: branch!.timelineId, pgVersion });
+        else if ((await storage.timeline(node, tenantId, branch!.timelineId)) === undefined)
+          throw new Fault('timeline-busy', 'the base backup of its origin is not in yet', {
+            hint: 'lakebed adopt brings it; the same command goes on where it was.',
+          });
         const ready = { stage: 'ready', updatedAt: now } as const;
         const endpoints = endpointsOf(context).map(
-          (row): Change => ({ put: 'endpoints', row: { ...row, ...ready } }),
+          ({ id }): Change => ({ patch: 'endpoints', id, set: ready }),
         );
         return {
           changes: [
-            { put: 'projects', row: { ...project, ...ready } },
-            { put: 'branches', row: { ...branch!, ...ready } },
+            ...moved,
+            { patch: 'projects', id: project.id, set: ready },
+            { patch: 'branches', id: branch!.id, set: ready },
             ...endpoints,
           ],
         };
@@ -101,8 +110,10 @@ export const deleteProject: ActionTable = {
   steps: [
     { name: 'stop_computes', run: context => stopEndpoints(context, endpointsOf(context)) },
     {
+      // Attached first: one that no pageserver has is not found, and its objects would stay.
       name: 'delete_tenant',
       run: async context => {
+        await attach(context);
         const { tenantId } = projectOf(context);
         await context.storage.deleteTenant(placementOf(context.store, tenantId).node, tenantId);
         return {};
@@ -148,15 +159,14 @@ export const changeKey: ActionTable = {
         for (const row of branchesOf(context).flatMap(branch => store.rolesOf(branch.id))) {
           if (row.sealedPassword === undefined) continue;
           const sealedPassword = await keys.rewrapPassword(project.tenantId, from, to, row.sealedPassword);
-          changes.push({ put: 'roles', row: { ...row, sealedPassword, updatedAt: now } });
+          changes.push({ patch: 'roles', id: row.id, set: { sealedPassword, updatedAt: now } });
         }
         const keyId = detailText(context, 'keyId');
-        changes.push({ put: 'projects', row: { ...project, keyId, updatedAt: now } });
+        changes.push({ patch: 'projects', id: project.id, set: { keyId, updatedAt: now } });
         return { changes };
       },
     },
   ],
-  triesMax: 5,
 };
 
 /**
@@ -165,7 +175,14 @@ export const changeKey: ActionTable = {
  */
 export const tenantReattach: ActionTable = {
   steps: [
-    { name: 'attach', run: async context => ({ changes: [await attach(context)] }) },
+    {
+      name: 'attach',
+      // It may have been deleted while this waited.
+      run: async context =>
+        context.store.get('projects', context.operation.projectId)
+          ? { changes: [await attach(context)] }
+          : { done: true },
+    },
     {
       name: 'reconfigure_computes',
       run: async context => {
