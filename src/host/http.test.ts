@@ -214,6 +214,32 @@ describe('limits', () => {
 });
 
 describe('client', () => {
+  test('a body that comes piece by piece, one that breaks off, and an answer before its end', async () => {
+    const { createServer } = await import('node:http');
+    let heard = 0;
+    const server = createServer((req, res) => {
+      if (req.url === '/early') res.writeHead(409).end();
+      req.on('data', (piece: Buffer) => (heard += piece.length));
+      req.on('end', () => res.end());
+      req.on('error', () => {});
+    }).listen(0, '127.0.0.1');
+    await new Promise(done => server.once('listening', done));
+    const url = `http://127.0.0.1:${(server.address() as { port: number }).port}`;
+    async function* pieces(count: number, last?: Error): AsyncGenerator<Uint8Array> {
+      for (let i = 0; i < count; i++) yield new Uint8Array(65_536);
+      if (last) throw last;
+    }
+    const put = (path: string, stream: AsyncIterable<Uint8Array>) =>
+      http.request({ method: 'PUT', url: `${url}${path}`, stream });
+    expect((await put('/', pieces(100))).status).toBe(200);
+    expect(heard).toBe(100 * 65_536);
+    const broken = new Fault('bytes-short', 'there is no more');
+    await expect(put('/', pieces(3, broken))).rejects.toBe(broken);
+    expect((await put('/early', pieces(10_000))).status).toBe(409);
+    server.closeAllConnections();
+    server.close();
+  });
+
   test('nobody there, no answer, and given up', async () => {
     await expect(http.request({ method: 'GET', url: 'http://127.0.0.1:1/' })).rejects.toMatchObject({
       code: 'connection-failed',

@@ -35,7 +35,6 @@ import { WalBuffer } from './wal-buffer.ts';
 const WINDOW_BYTES = 8 * 1024 * 1024;
 /** Taken from the origin and not on a quorum yet: past this nothing more is read. */
 const UNCOMMITTED_MAX = 32 * 1024 * 1024;
-/** Kept behind the commit position, for safekeepers that were away for a moment. */
 const KEEP_BYTES = 32 * 1024 * 1024;
 const HEARTBEAT_MS = 1000;
 const DONOR_RETRY_MS = 200;
@@ -58,6 +57,8 @@ export interface ProposerOptions {
   readonly freshLsn: Lsn;
   /** The last term that was stood for. */
   readonly lastTerm: number;
+  /** Kept behind the commit position, for safekeepers that were away for a moment. */
+  readonly keepBytes?: number;
   /** Durable when it resolves. */
   saveTerm(term: number): Promise<void>;
   onElected?(term: number, startLsn: Lsn): void;
@@ -353,7 +354,7 @@ export class Proposer implements LinkOwner {
     this.commitLsn = commitLsn;
     const everywhere = Math.min(commitLsn, ...this.flushed);
     if (everywhere > this.truncateLsn) this.truncateLsn = everywhere as Lsn;
-    this.buffer!.trim(commitLsn - KEEP_BYTES);
+    this.buffer!.trim(commitLsn - (this.options.keepBytes ?? KEEP_BYTES));
     for (const resolve of this.waiting.splice(0)) resolve();
     this.options.onCommit?.();
     for (const link of this.links) this.pump(link);
