@@ -16,6 +16,8 @@ const START_MS = 30_000;
 export interface Moto {
   readonly endpoint: string;
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
+  /** SIGSTOP: it answers nobody; SIGCONT. */
+  signal(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -89,7 +91,12 @@ export async function startMoto(): Promise<Moto | string> {
       await stop();
       throw error;
     }
-    return { endpoint, credentials: { accessKeyId: 'test', secretAccessKey: 'test' }, stop };
+    return {
+      endpoint,
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+      signal: s => void child.kill(s),
+      stop,
+    };
   } catch (error) {
     return `no moto server (pip install 'moto[server]'): ${(error as Error).message.split('\n')[0]}`;
   }

@@ -4,7 +4,7 @@
 // with the server's own directory at the end); full backups hold the same, start in a stock server, pass amcheck with
 // heapallindexed, and answer as the server did.
 //
-// One of them in two shards. One over S3 (moto): there another machine without a file goes on where the first was, and
+// One of them in two shards. One over S3 (MinIO, or moto): there another machine without a file goes on where the first was, and
 // what is deleted is gone from the bucket.
 
 import { rm } from 'node:fs/promises';
@@ -20,8 +20,8 @@ import { WalRecord } from '../../src/xlog/record.ts';
 import type { Cluster } from '../../src/xlog/replay/cluster.ts';
 import { ClusterComparison } from '../../src/xlog/replay/compare.ts';
 import { Replayer } from '../../src/xlog/replay/replayer.ts';
-import { type Moto, startMoto } from '../moto.ts';
 import { type StockMajor, StockPostgres } from '../pg/stock.ts';
+import { keysIn, type S3Server, s3Env, startS3 } from '../s3.ts';
 import { digest, loadCluster, type Moment, moment, pageDigest } from './cluster-history.ts';
 import { answers, checkAll, runStages, SETTINGS, type Stage } from './stock-workload.ts';
 import { unpack } from './unpack.ts';
@@ -29,16 +29,16 @@ import { hexId, type PageStream, StockLog, until, Whole, type WholePageserver } 
 
 const SEGMENT_SIZE = 16 * 1024 * 1024;
 const WINDOW = 64;
+const BUCKET = 'lakebed';
 
-let moto: Moto | string;
+let s3: S3Server | string;
 let whole: Whole | undefined;
 let postgres: StockPostgres | undefined;
 beforeAll(async () => {
-  moto = await startMoto();
-  if (typeof moto !== 'string') await fetch(`${moto.endpoint}/lakebed`, { method: 'PUT' });
+  s3 = await startS3(BUCKET);
 }, 300_000);
 afterAll(async () => {
-  if (typeof moto !== 'string') await moto.stop();
+  if (typeof s3 !== 'string') await s3.stop();
 });
 afterEach(async () => {
   await whole?.stop();
@@ -192,28 +192,20 @@ const WAYS: readonly Way[] = [
 
 async function start(way: Way): Promise<Whole> {
   if (!way.s3) return Whole.start();
-  const { endpoint, credentials } = moto as Moto;
-  const env = {
-    AWS_ACCESS_KEY_ID: credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
-  };
+  const server = s3 as S3Server;
   // Incomplete segments go up at once, so that the bucket has WAL of ours.
   return Whole.start({
-    s3: { bucket: 'lakebed', endpoint },
-    env,
+    s3: { bucket: BUCKET, endpoint: server.endpoint },
+    env: s3Env(server),
     safekeeperArgs: ['--partial-backup-timeout=1s'],
   });
 }
 
-async function keysInBucket(prefix: string): Promise<string[]> {
-  const { endpoint } = moto as Moto;
-  const text = await (await fetch(`${endpoint}/lakebed?list-type=2&prefix=${prefix}`)).text();
-  return [...text.matchAll(/<Key>([^<]*)<\/Key>/g)].map(match => match[1]!);
-}
+const keysInBucket = (prefix: string): Promise<string[]> => keysIn(s3 as S3Server, BUCKET, prefix);
 
 describe.each(WAYS)('Postgres $major, $name', way => {
   test('every page, length and SLRU at every stage; full backups that start', async context => {
-    if (way.s3 && typeof moto === 'string') return context.skip(`skipped: pageserver over S3: ${moto}`);
+    if (way.s3 && typeof s3 === 'string') return context.skip(`skipped: pageserver over S3: ${s3}`);
     whole = await start(way);
     const w = whole;
     await w.during(async () => {
@@ -247,7 +239,8 @@ describe.each(WAYS)('Postgres $major, $name', way => {
         pages += compared.pages;
       }
       stream.close();
-      console.info(`Postgres ${way.major}, ${way.name}: ${pages} pages compared at ${moments.length} LSNs`);
+      const on = way.s3 ? `S3 (${(s3 as S3Server).name})` : way.name;
+      console.info(`Postgres ${way.major}, ${on}: ${pages} pages compared at ${moments.length} LSNs`);
       // Backups are made of one shard's answers: a sharded tenant has none.
       if (way.shards) await spread(pageserver, shards, timeline);
       else for (const i of [1, 3]) await tryBackup(pageserver, ids, moments[i]!, stages[i]!);
@@ -278,6 +271,15 @@ async function elsewhere(
 ): Promise<void> {
   const [first] = w.pageservers as [WholePageserver];
   const path = `tenant/${tenant}/timeline/${timeline}`;
+  // While the store answers nobody: layers are written, pages are read, and the upload waits.
+  (s3 as S3Server).signal('SIGSTOP');
+  await first.ok('PUT', `${path}/checkpoint?compact=false`);
+  const behind = await first.ok('GET', path);
+  expect(parseLsn(behind.remote_consistent_lsn)).toBeLessThan(parseLsn(behind.disk_consistent_lsn));
+  const meanwhile = await first.pages(tenant, timeline);
+  expect((await compareOverWire(meanwhile, moments.at(-1)!)).wrong).toEqual([]);
+  meanwhile.close();
+  (s3 as S3Server).signal('SIGCONT');
   await first.ok('PUT', `${path}/checkpoint?wait_until_uploaded=true`);
   const before = await keysInBucket(`storage/tenants/${tenant}`);
   expect(before.filter(key => key.includes('/timelines/')).length).toBeGreaterThan(2);

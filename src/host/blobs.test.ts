@@ -1,11 +1,11 @@
-// One contract, every driver: a directory, S3 as moto serves it, the simulated store, and each behind the wrapper
+// One contract, every driver: a directory, S3 as MinIO or moto serve it, the simulated store, and each behind the wrapper
 // that tries again.
 
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Moto, startMoto } from '../../integration/moto.ts';
+import { type S3Server, startS3 } from '../../integration/s3.ts';
 import { SimBlobs } from '../../integration/sim/blobs.ts';
 import { SimClock } from '../../integration/sim/clock.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
@@ -21,16 +21,15 @@ import { openBlobs, s3Location } from './open-blobs.ts';
 import { hostRandom } from './random.ts';
 
 let root: string;
-let moto: Moto | string;
+let server: S3Server | string;
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'lakebed-blobs-'));
-  moto = await startMoto();
-  if (typeof moto === 'string') process.stderr.write(`S3 suite skipped: ${moto}\n`);
-  else await fetch(`${moto.endpoint}/bucket`, { method: 'PUT' });
+  server = await startS3('bucket');
+  if (typeof server === 'string') process.stderr.write(`S3 suite skipped: ${server}\n`);
 }, 300_000);
 afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
-  if (typeof moto !== 'string') await moto.stop();
+  if (typeof server !== 'string') await server.stop();
 });
 
 async function listed(blobs: Blobs, prefix: string): Promise<string[]> {
@@ -40,19 +39,19 @@ async function listed(blobs: Blobs, prefix: string): Promise<string[]> {
 }
 
 const s3 = (prefix: string): Blobs | undefined =>
-  typeof moto === 'string'
+  typeof server === 'string'
     ? undefined
     : s3Blobs({
         bucket: 'bucket',
         region: 'us-east-1',
         prefix,
-        endpoint: moto.endpoint,
-        credentials: moto.credentials,
+        endpoint: server.endpoint,
+        credentials: server.credentials,
       });
 
 const DRIVERS: Record<string, () => Blobs | undefined> = {
   'a directory': () => localBlobs(join(root, 'plain')),
-  'S3 (moto)': () => s3('some/prefix'),
+  S3: () => s3('some/prefix'),
   simulated: () => new SimBlobs({ random: new SimRandom(1) }),
   'a directory, metered': () => new MeteredBlobs(localBlobs(join(root, 'metered')), new Metrics(), hostClock),
   'a directory, retrying': () =>
@@ -62,7 +61,7 @@ const DRIVERS: Record<string, () => Blobs | undefined> = {
 describe.each(Object.keys(DRIVERS))('%s', name => {
   test('keeps the contract', async context => {
     const blobs = DRIVERS[name]!();
-    if (!blobs) return context.skip(`${moto}`);
+    if (!blobs) return context.skip(`${server}`);
     const bytes = hostRandom.bytes(100_000);
     await blobs.put('a/b/c', bytes);
     expect(Buffer.compare(await blobs.get('a/b/c'), bytes)).toBe(0);
@@ -95,7 +94,7 @@ describe.each(Object.keys(DRIVERS))('%s', name => {
 
   test('lists every key under a prefix, in order', async context => {
     const blobs = DRIVERS[name]!();
-    if (!blobs) return context.skip(`${moto}`);
+    if (!blobs) return context.skip(`${server}`);
     const keys = ['l/a-1', 'l/a/1', 'l/a/10', 'l/a/2', 'l/a/b/c', 'l/ab', 'l/b'];
     for (const key of keys) await blobs.put(key, utf8(key));
     expect(await listed(blobs, 'l/')).toEqual(keys);
@@ -108,7 +107,7 @@ describe.each(Object.keys(DRIVERS))('%s', name => {
 
   test('of many who put only if absent, one does', async context => {
     const blobs = DRIVERS[name]!();
-    if (!blobs) return context.skip(`${moto}`);
+    if (!blobs) return context.skip(`${server}`);
     const puts = Array.from({ length: 8 }, (_, i) => blobs.put('race', utf8(`${i}`), { onlyIfAbsent: true }));
     const results = await Promise.allSettled(puts);
     const won = results.flatMap((r, i) => (r.status === 'fulfilled' ? [i] : []));
@@ -134,10 +133,10 @@ describe('a directory', () => {
   });
 });
 
-describe('S3 (moto)', () => {
+describe('S3', () => {
   test('lists past one page and removes past one batch', async context => {
     const blobs = s3('pages');
-    if (!blobs) return context.skip(`${moto}`);
+    if (!blobs) return context.skip(`${server}`);
     const keys = Array.from({ length: 1100 }, (_, i) => `k/${String(i).padStart(5, '0')}`);
     for (let i = 0; i < keys.length; i += 50) {
       await Promise.all(keys.slice(i, i + 50).map(key => blobs.put(key, utf8(key))));
@@ -148,8 +147,8 @@ describe('S3 (moto)', () => {
   });
 
   test('trouble is told apart', async context => {
-    if (typeof moto === 'string') return context.skip(moto);
-    const { endpoint, credentials } = moto;
+    if (typeof server === 'string') return context.skip(server);
+    const { endpoint, credentials } = server;
     const region = 'us-east-1';
     await expect(
       s3Blobs({ bucket: 'no-such-bucket', region, endpoint, credentials }).get('x'),
@@ -198,13 +197,13 @@ describe('a location', () => {
   });
 
   test('opens S3 as well', async context => {
-    if (typeof moto === 'string') return context.skip(moto);
-    const { accessKeyId, secretAccessKey } = moto.credentials;
+    if (typeof server === 'string') return context.skip(server);
+    const { accessKeyId, secretAccessKey } = server.credentials;
     const before = { ...process.env };
     Object.assign(process.env, { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey });
     try {
       const blobs = await openBlobs(
-        `s3://bucket/located?region=us-east-1&endpoint=${encodeURIComponent(moto.endpoint)}`,
+        `s3://bucket/located?region=us-east-1&endpoint=${encodeURIComponent(server.endpoint)}`,
       );
       await blobs.put('x', utf8('y'), { onlyIfAbsent: true });
       expect(await listed(blobs, '')).toEqual(['x']);
