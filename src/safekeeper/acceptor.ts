@@ -147,9 +147,8 @@ function checkGreeting(control: ControlState, greeting: ProposerGreeting): void 
   if (known && majorOf(greeting.pgVersion) !== majorOf(control.server.pgVersion)) {
     refuse('Postgres version', greeting.pgVersion, control.server.pgVersion);
   }
-  // `postgres --sync-safekeepers` reads no pg_control: it cannot know, and says the default. It writes no log of its own.
-  const knows = greeting.systemId !== 0n;
-  if (knows && greeting.walSegSize !== control.server.walSegSize) {
+  // With system id 0 it is `postgres --sync-safekeepers`, which reads no pg_control and says the default.
+  if (greeting.systemId !== 0n && greeting.walSegSize !== control.server.walSegSize) {
     refuse('WAL segment size', greeting.walSegSize, control.server.walSegSize);
   }
 }
