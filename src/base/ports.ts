@@ -244,6 +244,8 @@ export interface Running {
   /** How it ended: `exit 1`, `SIGKILL`. */
   readonly ended: Promise<string>;
   kill(signal: 'SIGTERM' | 'SIGINT' | 'SIGQUIT' | 'SIGKILL'): void;
+  /** We may end before it does. */
+  release(): void;
 }
 
 /** Programs of this installation's `bin`, each a process of its own with its log in a file. */

@@ -66,5 +66,6 @@ export function runningOf(child: ChildProcess): Running {
       child.once('exit', (code, signal) => resolve(signal ?? `exit ${code}`));
     }),
     kill: signal => void child.kill(signal),
+    release: () => child.unref(),
   };
 }

@@ -1,7 +1,7 @@
 // Where storage is, from a command line: the machine's own Lakebed below a data directory, or addresses; and what lies
 // beside it: the state of each adoption, by the name of its branch.
 //
-//   <data>/lakebed.json               ports, tenant, main branch (lakebed start)
+//   <data>/lakebed.json               ports (lakebed start)
 //   <data>/adopted/<branch>.json      AdoptState, written aside and renamed
 
 import { fromUtf8, utf8 } from '../../base/bytes.ts';
@@ -14,7 +14,6 @@ import { type LocalState, portsFrom, readState } from '../local/layout.ts';
 import type { AdoptState, AdoptStore, HostPort, StorageAt } from './contract.ts';
 
 const BRANCH = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-const MAIN = 'main';
 const TIMELINE = /^[0-9a-f]{32}$/i;
 const PAGES_PORT = 6400;
 
@@ -25,9 +24,9 @@ export const PLACE_OPTIONS: readonly OptionSpec[] = [
 ];
 
 export interface Place {
-  readonly storage: StorageAt;
-  /** Of the data directory; undefined elsewhere. */
-  readonly main: string | undefined;
+  readonly storage: (tenant: string) => StorageAt;
+  /** Of storage elsewhere; on this machine the manager knows. */
+  readonly tenant: string | undefined;
   /** Below it adoptions are recorded; without the first slash. */
   readonly data: string;
 }
@@ -38,18 +37,18 @@ export async function placeOf(input: VerbInput, world: World): Promise<Place> {
   const data = absolute.replace(/^\/+/, '').replace(/\/+$/, '');
   const url = textOption(input, 'pageserver');
   const token = world.environment('NEON_AUTH_TOKEN');
-  if (url !== undefined) return { data, main: undefined, storage: { ...elsewhere(input, url), token } };
-  const { portFirst, tenant, timeline } = await localState(world.disk('/'), data);
-  const ports = portsFrom(portFirst);
+  if (url !== undefined) {
+    const at = elsewhere(input, url);
+    return { data, tenant: at.tenant, storage: tenant => ({ ...at, tenant, token }) };
+  }
+  const ports = portsFrom((await localState(world.disk('/'), data)).portFirst);
   const here = (port: number): HostPort => ({ host: '127.0.0.1', port });
-  const storage = {
+  const at = {
     pageserverHttp: `http://127.0.0.1:${ports.pageserverHttp}`,
     pageserver: here(ports.pageserver),
     safekeepers: ports.safekeepers.map(s => here(s.pg)),
-    tenant,
-    token,
   };
-  return { data, main: timeline, storage };
+  return { data, tenant: undefined, storage: tenant => ({ ...at, tenant, token }) };
 }
 
 function elsewhere(input: VerbInput, url: string): StorageAt {
@@ -99,9 +98,9 @@ async function readJson<T>(disk: Disk, path: string): Promise<T | undefined> {
 // --------------------------------------------------------------------------------------------------------- branches
 
 export function branchName(text: string): string {
-  if (BRANCH.test(text) && text !== MAIN && !TIMELINE.test(text)) return text;
+  if (BRANCH.test(text) && !TIMELINE.test(text)) return text;
   throw new Fault('config-invalid', `"${text}" cannot be the name of an adopted branch`, {
-    hint: 'Letters, digits, dots, dashes and underscores, at most 63; and not main.',
+    hint: 'Letters, digits, dots, dashes and underscores, at most 63.',
   });
 }
 
@@ -110,13 +109,12 @@ const stateFile = ({ data }: Place, branch: string): string => `${data}/adopted/
 /** The timeline of a name, or of an id. */
 export async function findTimeline(place: Place, name: string, world: World): Promise<string> {
   if (TIMELINE.test(name)) return timelineId(name);
-  if (name === MAIN && place.main !== undefined) return place.main;
   const state = BRANCH.test(name)
     ? await readJson<AdoptState>(world.disk('/'), stateFile(place, name))
     : undefined;
   if (state !== undefined) return state.timeline;
   throw new Fault('timeline-missing', `there is no branch "${name}"`, {
-    hint: 'Give main, the name of an adopted branch, or the id of a timeline.',
+    hint: 'Give the name of an adopted branch, or the id of a timeline.',
   });
 }
 

@@ -10,10 +10,12 @@ import {
 } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import { formatLsn } from '../../base/lsn.ts';
-import { adopt as adoptOrigin } from '../adopt/adopt.ts';
+import { adopt as adoptOrigin, endAdoption, majorOf } from '../adopt/adopt.ts';
 import { MAX_RATE } from '../adopt/base-backup.ts';
-import type { AdoptOptions, AdoptProgress, Lag } from '../adopt/contract.ts';
-import { adoptStore, branchName, PLACE_OPTIONS, placeOf } from '../adopt/place.ts';
+import type { AdoptOptions, AdoptProgress, AdoptStore, Lag } from '../adopt/contract.ts';
+import { checkOrigin, connectOrigin, parseOrigin } from '../adopt/origin.ts';
+import { adoptStore, branchName, PLACE_OPTIONS, type Place, placeOf } from '../adopt/place.ts';
+import { adoptedBefore, projectForAdoption } from './local-branches.ts';
 
 const TAKEN_OVER = 3;
 const MB = 1_000_000;
@@ -38,6 +40,7 @@ export const adopt: Verb = {
     { flags: '--once', help: 'end when storage has caught up; the slot stays' },
     { flags: '--follow', help: 'go on until interrupted (the default)' },
     { flags: '--switch-over', help: 'go on until the origin is shut down and its last record is in' },
+    { flags: '--end', help: 'follow no more: drop the slot on the origin; the branch stays' },
     { flags: '--json', help: 'a line of JSON for each thing that happens' },
   ],
   examples: [
@@ -72,11 +75,12 @@ function rateOf(text: string | undefined): number | undefined {
 
 async function run(input: VerbInput, world: World): Promise<number> {
   const branch = branchName(textOption(input, 'branch') ?? 'adopted');
+  if (flagOption(input, 'end')) return end(input, world, branch);
   const until = untilOf(input);
   const place = await placeOf(input, world);
   const store = adoptStore(place, branch, world);
-  const { storage } = place;
-  const timeline = textOption(input, 'timeline');
+  const { tenant, timeline } = await timelineOf(input, world, place, store, branch);
+  const storage = place.storage(tenant);
   const teller = flagOption(input, 'json') ? new Lines(world) : new Words(world, branch);
   try {
     const maxRateKbPerSecond = rateOf(textOption(input, 'maxRate'));
@@ -91,6 +95,36 @@ async function run(input: VerbInput, world: World): Promise<number> {
   } finally {
     teller.close();
   }
+}
+
+/** Which timeline it becomes: on this machine, that of a project which the manager makes for it. */
+async function timelineOf(
+  input: VerbInput,
+  world: World,
+  place: Place,
+  store: AdoptStore,
+  branch: string,
+): Promise<{ tenant: string; timeline: string | undefined }> {
+  if (place.tenant !== undefined) return { tenant: place.tenant, timeline: textOption(input, 'timeline') };
+  const before = await store.load();
+  if (before !== undefined) return adoptedBefore(input, world, before.timeline);
+  const client = await connectOrigin(parseOrigin(input.args[0]!, world), world);
+  try {
+    const { pgVersion } = await checkOrigin(client);
+    return await projectForAdoption(input, world, branch, majorOf(pgVersion));
+  } finally {
+    await client.end();
+  }
+}
+
+async function end(input: VerbInput, world: World, branch: string): Promise<number> {
+  const store = adoptStore(await placeOf(input, world), branch, world);
+  const { slot, timeline } = await endAdoption({ origin: input.args[0]!, store }, world);
+  const text = flagOption(input, 'json')
+    ? JSON.stringify({ step: 'ended', ended: 'let-go', slot, timeline })
+    : `Slot ${slot} is gone from the origin; branch ${branch} stays as it is.`;
+  world.terminal.write(`${text}\n`);
+  return 0;
 }
 
 /** For programs. */

@@ -2,7 +2,7 @@
 
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
-import { MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
+import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { age, paintFor, parsePoint, tree } from './render.ts';
 
 const OPTIONS = [PROJECT_OPTION, ...MANAGER_OPTIONS];
@@ -131,18 +131,16 @@ const create: Verb = {
       ...(input.options['compute'] === false ? {} : { endpoints: [{ type: 'read_write' }] }),
     });
     const branch = await find(client, input, answer.branch.id);
+    const withCompute = input.options['compute'] !== false;
+    const uri = withCompute ? await connectionUri(client, input, branch.id, undefined) : undefined;
     jsonOr(input, world, { ...answer, branch }, () => {
       const from = branch.parent_lsn === undefined ? '' : ` at ${branch.parent_lsn}`;
-      return `Branch ${branch.name} (${branch.id})${from}.\n${connectHint(answer, branch.name)}`;
+      const connect = uri === undefined ? '' : `  connect  lakebed psql ${branch.name}\n           ${uri}\n`;
+      return `Branch ${branch.name} (${branch.id})${from}.\n${connect}`;
     });
     return 0;
   },
 };
-
-function connectHint(answer: { connection_uris?: { connection_uri: string }[] }, name: string): string {
-  const uri = answer.connection_uris?.[0]?.connection_uri;
-  return uri === undefined ? '' : `  connect  lakebed psql ${name}\n           ${uri}\n`;
-}
 
 const reset: Verb = {
   name: 'branch reset',

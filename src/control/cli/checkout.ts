@@ -5,6 +5,7 @@ import { Fault } from '../../base/fault.ts';
 import { formatLsn } from '../../base/lsn.ts';
 import { checkout as checkoutTimeline } from '../adopt/checkout.ts';
 import { findTimeline, PLACE_OPTIONS, placeOf } from '../adopt/place.ts';
+import { findLocalBranch } from './local-branches.ts';
 import { resolvePath } from './wal-source.ts';
 
 const MB = 1_000_000;
@@ -17,7 +18,7 @@ export const checkout: Verb = {
     'with `postgres -D DIR` of the same major. What happens there stays there. Postgres does not run as root: what root\n' +
     'checks out is given to the owner of the directory around it, or to postgres, or to nobody, and that is said.',
   arguments: [
-    { name: 'branch', help: 'main, the name of an adopted branch, or the id of a timeline' },
+    { name: 'branch', help: 'a branch, PROJECT/BRANCH, an adopted project, or the id of a timeline' },
     { name: 'dir', help: 'empty, or not there yet' },
   ],
   options: [
@@ -39,7 +40,9 @@ async function run(input: VerbInput, world: World): Promise<number> {
   const [name, dir] = input.args;
   if (name === undefined || dir === undefined) throw new Fault('config-invalid', 'a branch and a directory');
   const place = await placeOf(input, world);
-  const timeline = await findTimeline(place, name, world);
+  const found = place.tenant === undefined ? await findLocalBranch(input, world, name) : undefined;
+  const timeline = found?.timeline ?? (await findTimeline(place, name, world));
+  const storage = place.storage(found?.tenant ?? place.tenant ?? '');
   const directory = `/${resolvePath(world, dir)}`;
   const startedMs = world.clock.monotonic();
   let bar: ReturnType<World['terminal']['progress']> | undefined;
@@ -49,7 +52,7 @@ async function run(input: VerbInput, world: World): Promise<number> {
   };
   const sync = input.options['sync'] !== false;
   const at = textOption(input, 'at');
-  const options = { storage: place.storage, timeline, directory, sync, at };
+  const options = { storage, timeline, directory, sync, at };
   const result = await checkoutTimeline(options, world, onProgress).finally(() => bar?.stop());
   const { lsn, files, bytes, pgVersion, owner } = result;
   const lsnText = formatLsn(lsn);

@@ -4,7 +4,7 @@
 import { listOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import { jsonOr, pointOf } from './branch.ts';
-import { MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
+import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { age, paintFor, table } from './render.ts';
 
 const OPTIONS = [PROJECT_OPTION, ...MANAGER_OPTIONS];
@@ -188,24 +188,6 @@ export const computeVerbs: readonly Verb[] = [
   set,
   verb('delete', 'delete a compute; the branch stays', 'is deleted'),
 ];
-
-/** What a branch's or a compute's connection string is. */
-export async function connectionUri(
-  client: ManagerClient,
-  input: VerbInput,
-  target: string | undefined,
-  database: string | undefined,
-): Promise<string> {
-  const project = await client.projectPath(input);
-  const query = new URLSearchParams();
-  if (target?.startsWith('ep-')) query.set('endpoint_id', target);
-  else if (target !== undefined) {
-    const { branch } = await client.call('GET', `${project}/branches/${encodeURIComponent(target)}`);
-    query.set('branch_id', branch.id);
-  }
-  if (database !== undefined) query.set('database_name', database);
-  return (await client.call('GET', `${project}/connection_uri?${query}`)).uri;
-}
 
 export const uriVerb: Verb = {
   name: 'uri',

@@ -4,8 +4,7 @@
 
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { jsonOr } from './branch.ts';
-import { connectionUri } from './compute.ts';
-import { MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
+import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { openSession } from './psql.ts';
 import { paintFor } from './render.ts';
 

@@ -42,8 +42,10 @@ export interface Operation {
   readonly action: string;
   readonly status: 'scheduling' | 'running' | 'finished' | 'failed';
   readonly error?: string;
-  readonly step: number;
+  /** What is under way. */
+  readonly step?: string;
   readonly steps: readonly string[];
+  readonly steps_done: number;
 }
 
 export class ManagerClient {
@@ -121,7 +123,7 @@ export class ManagerClient {
       );
       try {
         while (now.status !== 'finished') {
-          bar.update(now.step, now.steps[now.step]?.replaceAll('_', ' '));
+          bar.update(now.steps_done, now.step?.replaceAll('_', ' '));
           if (now.status === 'failed') {
             throw new Fault('compute-refused', `${now.action} failed: ${now.error ?? 'no reason given'}`);
           }
@@ -151,6 +153,24 @@ export class ManagerClient {
     await this.finished(answer?.operations ?? []);
     return answer;
   }
+}
+
+/** What a branch's or a compute's connection string is. */
+export async function connectionUri(
+  client: ManagerClient,
+  input: VerbInput,
+  target: string | undefined,
+  database: string | undefined,
+): Promise<string> {
+  const project = await client.projectPath(input);
+  const query = new URLSearchParams();
+  if (target?.startsWith('ep-')) query.set('endpoint_id', target);
+  else if (target !== undefined) {
+    const { branch } = await client.call('GET', `${project}/branches/${encodeURIComponent(target)}`);
+    query.set('branch_id', branch.id);
+  }
+  if (database !== undefined) query.set('database_name', database);
+  return (await client.call('GET', `${project}/connection_uri?${query}`)).uri;
 }
 
 function refusal(status: number, text: string): Fault {

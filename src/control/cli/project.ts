@@ -113,7 +113,7 @@ const operations: Verb = {
       String(o['id']),
       String(o['action']).replaceAll('_', ' '),
       String(o['status']),
-      `${o['step']}/${(o['steps'] as string[]).length}`,
+      `${o['steps_done']}/${(o['steps'] as string[]).length}`,
       age(o['created_at'] as string, world.clock.now()),
       String(o['error'] ?? ''),
     ]);

@@ -4,8 +4,7 @@
 import { textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import { PqClient } from '../../protocol/pq-client.ts';
-import { connectionUri } from './compute.ts';
-import { MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
+import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { paintFor, table } from './render.ts';
 
 const MAJORS = [18, 17, 16, 15, 14];

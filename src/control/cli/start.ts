@@ -1,10 +1,13 @@
-// `lakebed start`: all of Lakebed on one machine, in the foreground. A broker, three safekeepers and a pageserver over
-// a folder as object store, a tenant with a first branch, and a compute on it where Neon's Postgres is at hand.
+// `lakebed start`: all of Lakebed on one machine. A broker, three safekeepers, a manager, a pageserver over a folder as
+// object store, and a proxy, each a process of its own, supervised by this one; a first project with its branch `main`;
+// and a compute on it by the best driver at hand.
+//
+// In the foreground (`--foreground`, npm start) it runs until it is interrupted. Without it, it starts itself once more
+// in the background, waits until that one is up, and says the same words.
 
-import { toHex } from '../../base/bytes.ts';
-import { textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { Fault } from '../../base/fault.ts';
-import { ensureCluster, startCompute } from '../local/cluster.ts';
+import { fromUtf8, utf8 } from '../../base/bytes.ts';
+import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
+import { Fault, isFault } from '../../base/fault.ts';
 import {
   type LocalState,
   newState,
@@ -16,97 +19,152 @@ import {
   writeState,
 } from '../local/layout.ts';
 import { Supervisor } from '../local/supervisor.ts';
-import { resolvePath } from './wal-source.ts';
+import { DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
+import { PID_FILE, runningPid } from './stop.ts';
 
 const PG_VERSION_DEFAULT = 17;
+const FIRST_PROJECT = 'default';
+const UP = 'Lakebed is up';
+const UP_MS = 120_000;
+const SETTLE_MS = 60_000;
+const POLL_MS = 50;
+/** Blocks of ports tried for a new data directory. */
+const PORT_BLOCKS = 20;
+const PORT_BLOCK = 20;
 
 export const start: Verb = {
   name: 'start',
-  summary: 'run all of Lakebed on this machine, in the foreground',
+  summary: 'run all of Lakebed on this machine',
   about:
-    'Starts a broker, three safekeepers and a pageserver, makes a tenant with a first branch, and starts a compute\n' +
-    "on it if NEON_PG_DIR points at a build of Neon's Postgres ($NEON_PG_DIR/v17/bin/postgres). Everything listens on\n" +
-    '127.0.0.1. Interrupt to stop; the next start finds all of it again.',
+    'Starts a broker, three safekeepers, a manager, a pageserver and a proxy, makes a project with a branch `main`, and\n' +
+    "starts a compute on it: Neon's Postgres, if NEON_PG_DIR points at a build of it ($NEON_PG_DIR/v17/bin/postgres),\n" +
+    'else a stock Postgres. Everything listens on 127.0.0.1. The next start finds all of it again.',
   options: [
-    { flags: '-D, --data-dir PATH', help: 'where everything is kept', default: '.lakebed' },
+    { flags: '-D, --data-dir PATH', help: 'where everything is kept', default: DATA_DIR_DEFAULT },
+    { flags: '--foreground', help: 'stay, until interrupted' },
     {
       flags: '--pg-version MAJOR',
-      help: 'Postgres major of a new data directory',
+      help: 'Postgres major of the first project',
       default: String(PG_VERSION_DEFAULT),
     },
     {
       flags: '--ports FIRST',
-      help: `first of ${PORT_COUNT} consecutive ports of a new data directory`,
-      default: String(PORT_FIRST),
+      help: `first of ${PORT_COUNT} consecutive ports of a new data directory; without it ${PORT_FIRST}, or the next that are free`,
     },
   ],
   examples: [
-    { line: 'lakebed start', what: 'in ./.lakebed' },
-    { line: 'NEON_PG_DIR=/opt/neon lakebed start -D /data/lakebed', what: 'with a compute' },
+    { line: 'lakebed start', what: 'in ./.lakebed, in the background' },
+    { line: 'lakebed start --foreground', what: 'until Ctrl-C' },
+    { line: 'NEON_PG_DIR=/opt/neon lakebed start -D /data/lakebed', what: "with computes of Neon's build" },
   ],
   exitCodes: { 1: 'something could not be started; nothing is left running' },
   run,
 };
 
-function wholeNumber(input: VerbInput, name: string, flag: string, min: number, max: number): number {
-  const text = textOption(input, name) ?? '';
+function wholeNumber(text: string, flag: string, min: number, max: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw new Fault('config-invalid', `${flag}: ${text} is no whole number from ${min} to ${max}`);
+}
+
+async function run(input: VerbInput, world: World): Promise<number> {
+  const data = dataDirectory(input, world);
+  const pid = await runningPid(world, data);
+  if (pid !== undefined) {
+    throw new Fault('config-invalid', `a Lakebed runs from ${data} already (process ${pid})`, {
+      hint: 'Look at it with: lakebed status. End it with: lakebed stop.',
+    });
+  }
+  const state = await loadState(world, data, input);
+  return flagOption(input, 'foreground') ? foreground(world, data, state) : background(world, data);
 }
 
 /** The state of the data directory, made at the first start. */
 async function loadState(world: World, data: string, input: VerbInput): Promise<LocalState> {
   const disk = world.disk('/');
   const known = await readState(disk, data);
-  if (known !== undefined) return known;
-  const portFirst = wholeNumber(input, 'ports', '--ports', 1024, 65535 - PORT_COUNT);
-  const pgVersion = wholeNumber(input, 'pgVersion', '--pg-version', 14, 18);
-  const state = newState(portFirst, pgVersion, toHex(world.random.bytes(16)), toHex(world.random.bytes(16)));
+  if (known !== undefined) {
+    const taken = await takenPort(world, known.portFirst);
+    if (taken === undefined) return known;
+    throw new Fault('config-invalid', `port ${taken} is taken`, {
+      hint: `${data} was made for ports ${known.portFirst} to ${known.portFirst + PORT_COUNT - 1}: end what uses it, or start with another --data-dir.`,
+    });
+  }
+  const pgVersion = wholeNumber(textOption(input, 'pgVersion') ?? '', '--pg-version', 14, 18);
+  const state = newState(await freePorts(world, textOption(input, 'ports')), pgVersion);
   await writeState(disk, data, state);
   return state;
 }
 
+async function freePorts(world: World, given: string | undefined): Promise<number> {
+  if (given !== undefined) {
+    const first = wholeNumber(given, '--ports', 1024, 65535 - PORT_COUNT);
+    const taken = await takenPort(world, first);
+    if (taken === undefined) return first;
+    throw new Fault('config-invalid', `port ${taken} is taken`, { hint: 'Give another --ports, or none.' });
+  }
+  for (let block = 0; block < PORT_BLOCKS; block++) {
+    const first = PORT_FIRST + block * PORT_BLOCK;
+    if ((await takenPort(world, first)) === undefined) return first;
+  }
+  throw new Fault('config-invalid', `no ${PORT_COUNT} consecutive ports are free from ${PORT_FIRST} on`, {
+    hint: 'Give the first of them with --ports.',
+  });
+}
+
 /** Each port is tried before anything is started: one sentence instead of a daemon's log. */
-async function checkPorts(world: World, first: number, data: string): Promise<void> {
+async function takenPort(world: World, first: number): Promise<number | undefined> {
   for (let port = first; port < first + PORT_COUNT; port++) {
     try {
       await (await world.net.listen({ host: '127.0.0.1', port }, connection => connection.destroy())).close();
-    } catch (error) {
-      throw new Fault('config-invalid', `port ${port} is taken`, {
-        hint: `Is another Lakebed running from ${data}? Otherwise start with another --data-dir and --ports.`,
-        cause: error,
-      });
+    } catch {
+      return port;
     }
+  }
+  return undefined;
+}
+
+/** Start ourselves once more, and wait until that one is up or has ended. */
+async function background(world: World, data: string): Promise<number> {
+  const { clock, programs, terminal } = world;
+  const disk = world.disk('/');
+  const log = `${data}/lakebed.log`;
+  const before = (await disk.stat(log.slice(1)))?.size ?? 0;
+  const child = programs.start('lakebed', ['start', '--foreground', '-D', data], { directory: data, log });
+  let ended: string | undefined;
+  void child.ended.then(how => (ended = how));
+  const end = clock.monotonic() + UP_MS;
+  for (;;) {
+    const said = fromUtf8((await disk.readFile(log.slice(1))).subarray(before));
+    if (said.includes(UP) && said.endsWith('\n\n')) {
+      terminal.write(said.slice(said.indexOf(UP)));
+      child.release();
+      return 0;
+    }
+    if (ended !== undefined || clock.monotonic() > end) {
+      if (ended === undefined) child.kill('SIGTERM');
+      terminal.note(said === '' ? `lakebed: it ended (${ended ?? 'not up in time'})\n` : said);
+      return 1;
+    }
+    await clock.sleep(POLL_MS);
   }
 }
 
-async function run(input: VerbInput, world: World): Promise<number> {
-  const data = `/${resolvePath(world, textOption(input, 'dataDir') ?? '.lakebed')}`;
+async function foreground(world: World, data: string, state: LocalState): Promise<number> {
   const { terminal } = world;
-  const state = await loadState(world, data, input);
-  await checkPorts(world, state.portFirst, data);
   const startedMs = world.clock.monotonic();
   const supervisor = new Supervisor(world, (name, what) => terminal.note(`${name} ${what}\n`));
   const stopped = new Promise<void>(resolve =>
     world.signal.addEventListener('abort', () => resolve(), { once: true }),
   );
-  let compute: Awaited<ReturnType<typeof startCompute>> | undefined;
+  const manager = new ManagerClient(world, `http://127.0.0.1:${portsFrom(state.portFirst).manager}`);
+  await writePid(world, data);
   try {
-    const [broker, ...others] = roles({
-      data,
-      portFirst: state.portFirst,
-      pgDistribDir: world.environment('NEON_PG_DIR'),
-    });
-    await world.disk('/').makeDirectory(`${data.slice(1)}/store`);
-    await supervisor.start(broker!);
-    await Promise.all(others.map(role => supervisor.start(role)));
-    await ensureCluster(world, state);
-    if (world.computes.majors().includes(state.pgVersion)) {
-      compute = await startCompute(world, state, `${data}/compute.log`);
-    }
+    await startRoles(world, supervisor, data, state);
+    const uri = await ensureProject(world, manager, state);
+    const { driver } = await manager.call('GET', '/status');
     const seconds = ((world.clock.monotonic() - startedMs) / 1000).toFixed(1);
-    terminal.write(greeting(state, data, compute !== undefined, seconds));
+    terminal.write(greeting(data, uri, driver, state, seconds));
     await stopped;
     terminal.note('Stopping.\n');
     return 0;
@@ -114,33 +172,77 @@ async function run(input: VerbInput, world: World): Promise<number> {
     if (world.signal.aborted) return 0;
     throw error;
   } finally {
-    await compute?.stop();
     await supervisor.stop();
+    await world.disk('/').remove(`${data.slice(1)}/${PID_FILE}`);
   }
 }
 
-function greeting(state: LocalState, data: string, hasCompute: boolean, seconds: string): string {
-  const ports = portsFrom(state.portFirst);
-  const lines = [
-    `Lakebed is up (${seconds} s). Tenant ${state.tenant}, branch main ${state.timeline}, Postgres ${state.pgVersion}.`,
-    '',
-  ];
-  if (hasCompute) {
-    lines.push(`  connect     psql 'host=127.0.0.1 port=${ports.compute} user=cloud_admin dbname=postgres'`);
-  } else {
-    lines.push(
-      `  compute     none: NEON_PG_DIR points at no build of Neon's Postgres ${state.pgVersion}. The storage is ready for one:`,
-      `              neon.pageserver_connstring = 'host=127.0.0.1 port=${ports.pageserver}'`,
-      `              neon.safekeepers = '${ports.safekeepers.map(s => `127.0.0.1:${s.pg}`).join(',')}'`,
-      `              neon.tenant_id = '${state.tenant}'  neon.timeline_id = '${state.timeline}'`,
-    );
+async function writePid(world: World, data: string): Promise<void> {
+  const file = await world.disk('/').open(`${data.slice(1)}/${PID_FILE}`, 'create');
+  await file.truncate(0);
+  await file.write(0, utf8(`${world.programs.ownPid}\n`));
+  await file.close();
+}
+
+/** The broker first, for everybody speaks with it; the proxy last, for it lets clients in. */
+async function startRoles(
+  world: World,
+  supervisor: Supervisor,
+  data: string,
+  state: LocalState,
+): Promise<void> {
+  const pgDistribDir = world.environment('NEON_PG_DIR');
+  const specs = roles({ data, portFirst: state.portFirst, pgDistribDir });
+  await world.disk('/').makeDirectory(`${data.slice(1)}/store`);
+  const [broker, ...others] = specs;
+  await supervisor.start(broker!);
+  // The pageserver asks the manager what is its own before it answers: both come up together.
+  await Promise.all(others.map(role => supervisor.start(role)));
+}
+
+/** The first project, made once; its compute awake. Where to connect. */
+async function ensureProject(world: World, manager: ManagerClient, state: LocalState): Promise<string> {
+  const { projects } = await manager.call('GET', '/api/v2/projects?limit=1');
+  if (projects.length === 0) {
+    const project = { name: FIRST_PROJECT, pg_version: state.pgVersion, branch: { name: 'main' } };
+    await onceSettled(world, () => manager.done('POST', '/api/v2/projects', { project }));
   }
-  const api = `http://127.0.0.1:${ports.pageserverHttp}/v1/tenant/${state.tenant}/timeline`;
-  lines.push(
-    `  branch      curl -X POST ${api} -d '{"new_timeline_id": "<32 hex digits>", "ancestor_timeline_id": "${state.timeline}"}'`,
-    `  data        ${data}  (lakebed-keys/ holds the master key: keep it, and keep it safe)`,
-    '  stop        Ctrl-C; the next start finds everything again',
+  await onceSettled(world, () => manager.call('POST', '/internal/wake', { target: 'main' }));
+  const path = await manager.projectPath({ args: [], options: {} });
+  return (await manager.call('GET', `${path}/connection_uri`)).uri;
+}
+
+/** A manager that has just started may not have seen its pageserver yet: 503 says to ask again. */
+async function onceSettled<T>(world: World, work: () => Promise<T>): Promise<T> {
+  const end = world.clock.monotonic() + SETTLE_MS;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isFault(error, 'server-error') || world.clock.monotonic() > end) throw error;
+      await world.clock.sleep(POLL_MS, world.signal);
+    }
+  }
+}
+
+const DRIVERS: Readonly<Record<string, string>> = {
+  process: "Neon's build of Postgres",
+  docker: "Neon's compute images",
+  stock: 'stock Postgres over base backups of the storage',
+};
+
+function greeting(data: string, uri: string, driver: string, state: LocalState, seconds: string): string {
+  const own = data.endsWith(`/${DATA_DIR_DEFAULT}`) ? '' : ` -D ${data}`;
+  return [
+    `${UP} (${seconds} s). Postgres ${state.pgVersion}; computes are ${DRIVERS[driver] ?? driver}.`,
     '',
-  );
-  return `${lines.join('\n')}\n`;
+    `  connect   psql '${uri}'`,
+    `  branch    bin/lakebed branch create dev${own} && bin/lakebed psql dev${own}`,
+    `  the past  bin/lakebed branch create before --at '10 min ago'${own}`,
+    `  look      bin/lakebed status${own}; bin/lakebed branch list${own}; bin/lakebed --help`,
+    `  data      ${data}  (store/lakebed-keys and lakebed-keys/ hold the keys: keep them, and keep them safe)`,
+    `  stop      Ctrl-C, or bin/lakebed stop${own}; the next start finds everything again`,
+    '',
+    '',
+  ].join('\n');
 }

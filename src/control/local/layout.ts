@@ -1,7 +1,7 @@
 // One machine's Lakebed: which processes there are, where each keeps its things, which port is whose, and what their
 // settings say: a data directory and a first port in, texts out. Only the state of the directory is read and written.
 //
-//   <data>/lakebed.json            what must be the same at the next start: ports, tenant, timeline, major
+//   <data>/lakebed.json            what must be the same at the next start: ports, major of the first project
 //   <data>/broker/                 log
 //   <data>/safekeeper-1..3/        WAL, sealed
 //   <data>/pageserver/             cache of layers, sealed
@@ -19,10 +19,9 @@ export const SAFEKEEPERS = 3;
 export const PORT_FIRST = 55400;
 /** How many consecutive ports are taken. */
 export const PORT_COUNT = 12;
-const STATE_VERSION = 1;
+const STATE_VERSION = 2;
 
 export interface Ports {
-  readonly compute: number;
   /** The proxy: where clients of every compute connect. */
   readonly proxy: number;
   readonly proxyHttp: number;
@@ -35,7 +34,6 @@ export interface Ports {
 
 export function portsFrom(first: number): Ports {
   return {
-    compute: first,
     proxy: first,
     broker: first + 1,
     pageserver: first + 2,
@@ -54,21 +52,12 @@ export interface LocalState {
   readonly version: typeof STATE_VERSION;
   readonly portFirst: number;
   readonly pgVersion: number;
-  readonly tenant: string;
-  readonly timeline: string;
 }
 
-export const newState = (
-  portFirst: number,
-  pgVersion: number,
-  tenant: string,
-  timeline: string,
-): LocalState => ({
+export const newState = (portFirst: number, pgVersion: number): LocalState => ({
   version: STATE_VERSION,
   portFirst,
   pgVersion,
-  tenant,
-  timeline,
 });
 
 /** Why a stored state cannot be used; undefined when it can. */
@@ -76,8 +65,8 @@ export function stateProblem(state: Partial<LocalState>): string | undefined {
   if (typeof state.version !== 'number') return 'it has no version';
   if (state.version > STATE_VERSION)
     return `it was written by a newer Lakebed (version ${state.version} of the file)`;
-  const whole = [state.portFirst, state.pgVersion].every(Number.isInteger) && state.tenant && state.timeline;
-  return whole ? undefined : 'a field is missing';
+  if (state.version < STATE_VERSION) return 'it was written before the first release';
+  return [state.portFirst, state.pgVersion].every(Number.isInteger) ? undefined : 'a field is missing';
 }
 
 const STATE_FILE = 'lakebed.json';
@@ -132,82 +121,109 @@ export interface LayoutOptions {
   readonly pgDistribDir: string | undefined;
 }
 
-/** The processes, in the order of their start. */
-export function roles({ data, portFirst, pgDistribDir }: LayoutOptions): RoleSpec[] {
-  const ports = portsFrom(portFirst);
-  const broker = `http://127.0.0.1:${ports.broker}`;
-  const store = `{local_path = '${data}/store'}`;
+/** The processes, in the order of their start; they stop in the opposite order. */
+export function roles(options: LayoutOptions): RoleSpec[] {
   return [
-    {
-      name: 'broker',
-      program: 'storage_broker',
-      args: [`--listen-addr=127.0.0.1:${ports.broker}`],
-      directory: `${data}/broker`,
-      statusUrl: `${broker}/status`,
-      files: {},
-    },
-    ...ports.safekeepers.map(({ pg, http }, i) => ({
-      name: `safekeeper-${i + 1}`,
-      program: 'safekeeper',
-      args: [
-        '-D',
-        `${data}/safekeeper-${i + 1}`,
-        `--id=${i + 1}`,
-        `--listen-pg=127.0.0.1:${pg}`,
-        `--listen-http=127.0.0.1:${http}`,
-        `--broker-endpoint=${broker}`,
-        `--remote-storage=${store}`,
-      ],
-      directory: `${data}/safekeeper-${i + 1}`,
-      statusUrl: `http://127.0.0.1:${http}/v1/status`,
-      files: {},
-    })),
-    {
-      name: 'pageserver',
-      program: 'pageserver',
-      args: ['-D', `${data}/pageserver`],
-      directory: `${data}/pageserver`,
-      statusUrl: `http://127.0.0.1:${ports.pageserverHttp}/v1/status`,
-      files: {
-        'identity.toml': 'id = 1\n',
-        'pageserver.toml': [
-          `listen_pg_addr = '127.0.0.1:${ports.pageserver}'`,
-          `listen_http_addr = '127.0.0.1:${ports.pageserverHttp}'`,
-          `broker_endpoint = '${broker}'`,
-          ...(pgDistribDir === undefined ? [] : [`pg_distrib_dir = '${pgDistribDir}'`]),
-          `remote_storage = ${store}`,
-          '',
-        ].join('\n'),
-      },
-    },
+    brokerRole(options),
+    ...safekeeperRoles(options),
+    pageserverRole(options),
+    managerRole(options),
+    proxyRole(options),
   ];
 }
 
-/** postgresql.conf of a primary compute. */
-export function computeSettings(state: LocalState): string {
-  const ports = portsFrom(state.portFirst);
-  const settings: Record<string, string> = {
-    listen_addresses: '127.0.0.1',
-    port: String(ports.compute),
-    unix_socket_directories: '',
-    shared_preload_libraries: 'neon',
-    'neon.tenant_id': state.tenant,
-    'neon.timeline_id': state.timeline,
-    'neon.pageserver_connstring': `host=127.0.0.1 port=${ports.pageserver}`,
-    'neon.safekeepers': ports.safekeepers.map(s => `127.0.0.1:${s.pg}`).join(','),
-    synchronous_standby_names: 'walproposer',
-    // Durability is the safekeepers' quorum; the compute's own files are thrown away.
-    fsync: 'off',
-    wal_level: 'logical',
-    wal_keep_size: '0',
-    max_wal_senders: '10',
-    max_replication_slots: '10',
-    max_replication_write_lag: '500MB',
-    max_replication_flush_lag: '10GB',
-    restart_after_crash: 'off',
-    shared_buffers: '128MB',
+const local = (port: number): string => `127.0.0.1:${port}`;
+const store = (data: string): string => `{local_path = '${data}/store'}`;
+const brokerUrl = (portFirst: number): string => `http://${local(portsFrom(portFirst).broker)}`;
+
+function brokerRole({ data, portFirst }: LayoutOptions): RoleSpec {
+  return {
+    name: 'broker',
+    program: 'storage_broker',
+    args: [`--listen-addr=${local(portsFrom(portFirst).broker)}`],
+    directory: `${data}/broker`,
+    statusUrl: `${brokerUrl(portFirst)}/status`,
+    files: {},
   };
-  return `${Object.entries(settings)
-    .map(([name, value]) => `${name} = '${value}'`)
-    .join('\n')}\n`;
+}
+
+function safekeeperRoles({ data, portFirst }: LayoutOptions): RoleSpec[] {
+  return portsFrom(portFirst).safekeepers.map(({ pg, http }, i) => ({
+    name: `safekeeper-${i + 1}`,
+    program: 'safekeeper',
+    args: [
+      '-D',
+      `${data}/safekeeper-${i + 1}`,
+      `--id=${i + 1}`,
+      `--listen-pg=${local(pg)}`,
+      `--listen-http=${local(http)}`,
+      `--broker-endpoint=${brokerUrl(portFirst)}`,
+      `--remote-storage=${store(data)}`,
+    ],
+    directory: `${data}/safekeeper-${i + 1}`,
+    statusUrl: `http://${local(http)}/v1/status`,
+    files: {},
+  }));
+}
+
+function managerRole({ data, portFirst, pgDistribDir }: LayoutOptions): RoleSpec {
+  const ports = portsFrom(portFirst);
+  const safekeepers = ports.safekeepers.map(({ pg, http }) => `${local(pg)}/${http}`).join(',');
+  return {
+    name: 'manager',
+    program: 'manager',
+    args: [
+      '-D',
+      `${data}/manager`,
+      `--listen-http=${local(ports.manager)}`,
+      `--pageservers=1=${local(ports.pageserver)}/${ports.pageserverHttp}`,
+      `--safekeepers=${safekeepers}`,
+      `--remote-storage=${store(data)}`,
+      `--proxy=${local(ports.proxy)}`,
+      ...(pgDistribDir === undefined ? [] : [`--pg-distrib-dir=${pgDistribDir}`]),
+    ],
+    directory: `${data}/manager`,
+    statusUrl: `http://${local(ports.manager)}/status`,
+    files: {},
+  };
+}
+
+function pageserverRole({ data, portFirst, pgDistribDir }: LayoutOptions): RoleSpec {
+  const ports = portsFrom(portFirst);
+  return {
+    name: 'pageserver',
+    program: 'pageserver',
+    args: ['-D', `${data}/pageserver`],
+    directory: `${data}/pageserver`,
+    statusUrl: `http://${local(ports.pageserverHttp)}/v1/status`,
+    files: {
+      'identity.toml': 'id = 1\n',
+      'pageserver.toml': [
+        `listen_pg_addr = '${local(ports.pageserver)}'`,
+        `listen_http_addr = '${local(ports.pageserverHttp)}'`,
+        `broker_endpoint = '${brokerUrl(portFirst)}'`,
+        `control_plane_api = 'http://${local(ports.manager)}/upcall/v1'`,
+        ...(pgDistribDir === undefined ? [] : [`pg_distrib_dir = '${pgDistribDir}'`]),
+        `remote_storage = ${store(data)}`,
+        '',
+      ].join('\n'),
+    },
+  };
+}
+
+function proxyRole({ data, portFirst }: LayoutOptions): RoleSpec {
+  const ports = portsFrom(portFirst);
+  return {
+    name: 'proxy',
+    program: 'proxy',
+    args: [
+      `--listen-addr=${local(ports.proxy)}`,
+      `--listen-http=${local(ports.proxyHttp)}`,
+      `--manager=http://${local(ports.manager)}`,
+      '--default-target=main',
+    ],
+    directory: `${data}/proxy`,
+    statusUrl: `http://${local(ports.proxyHttp)}/status`,
+    files: {},
+  };
 }

@@ -4,7 +4,7 @@
 // its first timeline bootstrapped. It is deleted: computes, tenant, WAL, and at last the keys, so that what may be left
 // anywhere, in backups too, can be read by nobody.
 
-import { Fault } from '../../../base/fault.ts';
+import { Fault, isFault } from '../../../base/fault.ts';
 import type { Branch, Change, Endpoint } from '../model.ts';
 import { forgetBranch } from './branch.ts';
 import { stopEndpoints } from './compute.ts';
@@ -56,6 +56,16 @@ function forgetProject(context: StepContext): Change[] {
   ];
 }
 
+/** What the computes here will write; without any, Neon's. */
+function flavourOf(context: StepContext, pgVersion: number): 'neon' | 'stock' {
+  try {
+    return context.driverFor(pgVersion).kind === 'stock' ? 'stock' : 'neon';
+  } catch (error) {
+    if (isFault(error, 'driver-missing')) return 'neon';
+    throw error;
+  }
+}
+
 export const createProject: ActionTable = {
   steps: [
     {
@@ -78,7 +88,11 @@ export const createProject: ActionTable = {
         const [branch] = branchesOf(context);
         const { tenantId, pgVersion } = project;
         if (context.operation.details['adopt'] !== true)
-          await storage.createTimeline(node, tenantId, { timelineId: branch!.timelineId, pgVersion });
+          await storage.createTimeline(node, tenantId, {
+            timelineId: branch!.timelineId,
+            pgVersion,
+            flavour: flavourOf(context, pgVersion),
+          });
         else if ((await storage.timeline(node, tenantId, branch!.timelineId)) === undefined)
           throw new Fault('timeline-busy', 'the base backup of its origin is not in yet', {
             hint: 'lakebed adopt brings it; the same command goes on where it was.',
