@@ -7,6 +7,7 @@
 // Answers to pageserver/src/metrics.rs.
 
 import type { Emit, Metrics } from '../base/metrics.ts';
+import { engineMetrics } from './engine-metrics.ts';
 import { physicalSize } from './http/shapes.ts';
 import type { NodeDeps } from './node.ts';
 import { readMetrics } from './read-metrics.ts';
@@ -29,6 +30,7 @@ export function nodeMetrics(metrics: Metrics, tenants: Tenants, node: NodeDeps):
   cacheMetrics(metrics, node);
   storeMetrics(metrics, node);
   readMetrics(metrics, node.engine);
+  engineMetrics(metrics, tenants);
 }
 
 function timelineMetrics(metrics: Metrics, tenants: Tenants, node: NodeDeps): void {
