@@ -52,8 +52,15 @@ export class PageClient {
     return new PageClient(socket, target, random);
   }
 
-  /** Ask for `count` pages at once, anywhere in the relation; resolves when all are there. */
-  pages(count: number): Promise<void> {
+  /** Resolves when the server has everything up to an LSN: it answers with a page then. */
+  reached(lsn: number): Promise<void> {
+    return this.pages(1, lsn);
+  }
+
+  /**
+   * Ask for `count` pages at once, anywhere in the relation, as new as `since` at least; resolves when all are there.
+   */
+  pages(count: number, since = 8): Promise<void> {
     const { spcOid, dbOid, relNumber, blocks } = this.target;
     const bytes = Buffer.alloc(REQUEST_BYTES * count);
     for (let i = 0; i < count; i++) {
@@ -62,7 +69,8 @@ export class PageClient {
       bytes.writeUInt32BE(REQUEST_BYTES - 1, at + 1);
       bytes[at + 5] = 2;
       bytes.fill(0xff, at + 14, at + 22);
-      bytes.writeUInt32BE(8, at + 26);
+      bytes.writeUInt32BE(Math.floor(since / 2 ** 32), at + 22);
+      bytes.writeUInt32BE(since % 2 ** 32, at + 26);
       bytes.writeUInt32BE(spcOid, at + 30);
       bytes.writeUInt32BE(dbOid, at + 34);
       bytes.writeUInt32BE(relNumber, at + 38);
