@@ -3,7 +3,17 @@
 
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatLsn, lsn, parseLsn } from '../../src/base/lsn.ts';
@@ -157,6 +167,27 @@ describe('inspect safekeeper', () => {
     const ran = await lakebed(['inspect', 'safekeeper', cluster.dir]);
     expect(ran.code).toBe(1);
     expect(ran.out).toContain('is this a data directory?');
+    const nowhere = await lakebed(['inspect', 'safekeeper', join(cluster.dir, 'nowhere')]);
+    expect(nowhere.code).toBe(1);
+    expect(nowhere.note).toMatch(/the data directory cannot be read.*\n.*-D/);
+  });
+
+  test('files where directories should be, and the other way round', async () => {
+    const odd = join(cluster.dir, 'odd');
+    cpSync(sk.dataDir, odd, { recursive: true });
+    writeFileSync(join(odd, 'c'.repeat(32)), 'x');
+    writeFileSync(join(odd, KEY.tenantId, 'd'.repeat(32)), 'x');
+    writeFileSync(join(odd, NAME, 'README'), 'x');
+    rmSync(join(odd, NAME, names()[1]!));
+    mkdirSync(join(odd, NAME, names()[1]!));
+    rmSync(join(odd, 'safekeeper.id'));
+    mkdirSync(join(odd, 'safekeeper.id'));
+    const ran = await lakebed(['inspect', 'safekeeper', odd, '--keys']);
+    expect(ran.code).toBe(1);
+    for (const what of ['c'.repeat(32), 'd'.repeat(32), 'README', names()[1]!, 'safekeeper.id']) {
+      expect(ran.out).toMatch(new RegExp(`! .*${what}: `));
+    }
+    expect(ran.out).toContain(`whole records end at ${formatLsn(log.end)}`);
   });
 });
 
@@ -171,7 +202,8 @@ describe('wal export', () => {
     expect(dumped.out).toMatch(/XLOG\/NOOP/);
     expect(dumped.code).toBe(0);
     // What is there is not written over.
-    expect((await lakebed(['wal', 'export', NAME, out, '--safekeeper', sk.dataDir])).note).toMatch(/exists/);
+    const again = await lakebed(['wal', 'export', NAME, out, '--safekeeper', sk.dataDir]);
+    expect(again.note).toMatch(/000000010000000000000001 is there already/);
   });
 
   test.skipIf(!neonMajors().includes(17))('pg_waldump reads it', async () => {
@@ -202,6 +234,83 @@ describe('wal export', () => {
     const part = join(cluster.dir, 'part');
     const ran = await lakebed(['wal', 'export', NAME, part, '--start', '0/2000010', '--end', '0/3000000']);
     expect(ran.out).toBe('000000010000000000000002\n');
+  });
+
+  describe('from a damaged directory', () => {
+    const second = '000000010000000000000002';
+    let copies = 0;
+    /** A copy of the data directory, to come to harm; and an object store that has the keys alone. */
+    const damagedCopy = (harm: (dir: string) => void): { dir: string; out: string; keysAlone: string } => {
+      const base = join(cluster.dir, `damaged-${++copies}`);
+      const [dir, keysAlone] = [join(base, 'sk1'), join(base, 'store')];
+      cpSync(sk.dataDir, dir, { recursive: true });
+      cpSync(join(cluster.dir, 'remote', 'keys'), join(keysAlone, 'keys'), { recursive: true });
+      harm(join(dir, NAME));
+      return { dir, keysAlone, out: join(base, 'out') };
+    };
+    const flip = (dir: string): void => {
+      const bytes = readFileSync(join(dir, second));
+      bytes[bytes.length >> 1]! ^= 1;
+      writeFileSync(join(dir, second), bytes);
+    };
+
+    test('a segment that is damaged there is taken from the object store', async () => {
+      const { dir, out } = damagedCopy(flip);
+      const ran = await lakebed(['wal', 'export', NAME, out, '--safekeeper', dir]);
+      expect(ran.note).toMatch(new RegExp(`${second} of the directory: .*damaged`));
+      expect(ran.code).toBe(0);
+      expectExported(out, START, 0x3000000);
+    });
+
+    test('where no other copy is the log is written as far as it is proven', async () => {
+      const { dir, out, keysAlone } = damagedCopy(flip);
+      const ran = await lakebed(['wal', 'export', NAME, out, '--safekeeper', dir], {
+        LAKEBED_STORE: keysAlone,
+      });
+      expect(ran.code).toBe(1);
+      const [, end] = /is not whole, it can be read up to ([0-9A-F/]+):/.exec(ran.note) ?? [];
+      expect(parseLsn(end!)).toBeGreaterThan(0x2600000);
+      expectExported(out, START, parseLsn(end!));
+      expect(ran.note).toContain('--start 0/3000000');
+      const rest = await lakebed(
+        ['wal', 'export', NAME, join(out, 'rest'), '--safekeeper', dir, '-s', '0/3000000'],
+        { LAKEBED_STORE: keysAlone },
+      );
+      expect(rest).toMatchObject({ code: 0 });
+      expectExported(join(out, 'rest'), 0x3000000, log.end - 1000);
+    });
+
+    test('a segment that ends early, or is gone, ends the log', async () => {
+      const short = damagedCopy(dir => truncateSync(join(dir, second), 3 * MB));
+      const gone = damagedCopy(dir => rmSync(join(dir, second)));
+      for (const { dir, out, keysAlone } of [short, gone]) {
+        const store = { LAKEBED_STORE: keysAlone };
+        const ran = await lakebed(['wal', 'export', NAME, out, '--safekeeper', dir], store);
+        expect(ran.code).toBe(1);
+        expect(ran.note).toMatch(
+          /it ends at 0\/2[0-9A-F]+ already|WAL from 0\/2000000 to 0\/3000000 is neither here/,
+        );
+        expectExported(out, START, 0x2000000);
+        // The object store has it still.
+        rmSync(out, { recursive: true });
+        expect(await lakebed(['wal', 'export', NAME, out, '--safekeeper', dir])).toMatchObject({ code: 0 });
+        expectExported(out, START, 0x3000000);
+      }
+    });
+
+    test('without a control record, but not without keys', async () => {
+      const { dir, out } = damagedCopy(dir => truncateSync(join(dir, 'safekeeper.control'), 0));
+      const ran = await lakebed(['wal', 'export', NAME, out, '--safekeeper', dir]);
+      expect(ran).toMatchObject({ code: 0 });
+      expect(ran.note).toContain('Going on without the control record');
+      expectExported(out, START, 0x3000000);
+      const none = { LAKEBED_LOCAL_KEYS: join(cluster.dir, 'no-keys') };
+      const locked = await lakebed(['wal', 'export', NAME, join(out, 'x'), '--safekeeper', sk.dataDir], none);
+      expect(locked.code).toBe(1);
+      expect(locked.note).not.toMatch(/Going on|damaged/);
+      const strange = await lakebed(['wal', 'export', NAME, join(out, 'x'), '--safekeeper', cluster.dir]);
+      expect(strange.note).toMatch(/has no timeline/);
+    });
   });
 
   test('what is not there', async () => {

@@ -55,19 +55,34 @@ const isId = (name: string): boolean => /^[0-9a-f]{32}$/.test(name);
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export async function inspectSafekeeper(disk: Disk): Promise<InspectedSafekeeper> {
-  const names = await disk.list('');
+  const names = await disk.list('').catch((error: unknown) => {
+    throw new Fault('config-invalid', `the data directory cannot be read: ${messageOf(error)}`, {
+      hint: 'Name the directory that the safekeeper was given with -D.',
+    });
+  });
+  const problems: string[] = [];
+  const orTold = async <T>(what: string, work: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work;
+    } catch (error) {
+      problems.push(`${what}: ${messageOf(error)}`);
+      return undefined;
+    }
+  };
   const timelines: TimelineKey[] = [];
   for (const tenant of names.filter(isId)) {
-    for (const timeline of (await disk.list(tenant)).filter(isId)) {
+    for (const timeline of ((await orTold(tenant, disk.list(tenant))) ?? []).filter(isId)) {
       timelines.push({ tenantId: tenantId(tenant), timelineId: timelineId(timeline) });
     }
   }
-  const problems: string[] = [];
   let nodeId: string | undefined;
   if (!names.includes('safekeeper.id')) problems.push('safekeeper.id is missing: is this a data directory?');
-  else nodeId = new TextDecoder().decode(await disk.readFile('safekeeper.id')).trim();
-  const temporary = names.includes('tmp') ? await disk.list('tmp') : [];
-  return { nodeId, timelines, temporary, problems };
+  else {
+    const id = await orTold('safekeeper.id', disk.readFile('safekeeper.id'));
+    nodeId = id && new TextDecoder().decode(id).trim();
+  }
+  const temporary = names.includes('tmp') ? await orTold('tmp', disk.list('tmp')) : [];
+  return { nodeId, timelines, temporary: temporary ?? [], problems };
 }
 
 /** One timeline; with a vault of its directory, opened and proven. */
@@ -107,7 +122,13 @@ class TimelineLook {
   }
 
   async run(): Promise<void> {
-    const names = await this.disk.list(this.directory);
+    let names: readonly string[];
+    try {
+      names = await this.disk.list(this.directory);
+    } catch (error) {
+      this.problems.push(messageOf(error));
+      return;
+    }
     await this.readControl(names);
     for (const name of names.filter(n => n !== CONTROL_FILE_NAME)) {
       const parsed = parseSegmentFileName(name, this.segmentSize);

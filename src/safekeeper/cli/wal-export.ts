@@ -1,14 +1,28 @@
 // `lakebed wal export`: a timeline's WAL as plain segment files, from a safekeeper's directory and the object store.
 
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { Fault } from '../../base/fault.ts';
+import { Fault, isFault } from '../../base/fault.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../base/lsn.ts';
+import type { Disk } from '../../base/ports.ts';
+import type { Vault } from '../../seal/vault.ts';
 import { dialectOfVersionNumber } from '../../xlog/dialects/all.ts';
-import { segmentOf } from '../../xlog/segment.ts';
+import { segmentOf, segmentStart } from '../../xlog/segment.ts';
 import { ControlFile } from '../control-file.ts';
 import type { ControlState } from '../control-state.ts';
-import { checkSequence, findSegments, type PlainSegment, pageMagicOf, wholeSegment } from '../export-wal.ts';
+import {
+  type FoundSegment,
+  findSegments,
+  gapAfter,
+  isAboutKeys,
+  leadingRun,
+  messageOf,
+  type PlainSegment,
+  pageMagicOf,
+  readSegment,
+  wholeSegment,
+} from '../export-wal.ts';
 import { parseTimelineKey } from '../inspect.ts';
+import type { TimelineKey } from '../timeline-handle.ts';
 import type { VaultDoor } from './vault-door.ts';
 
 const SEGMENT_SIZE = 16 * 1024 * 1024;
@@ -17,8 +31,9 @@ export const walExport = (door: VaultDoor): Verb => ({
   name: 'wal export',
   summary: "a timeline's WAL in the clear: segment files for pg_waldump, a restore, an archive",
   about:
-    'Needs the keys of the tenant. Segments are taken from the directory of --safekeeper if they are there, and from\n' +
-    'the object store otherwise. What is written is plain WAL: keep it where your data may lie in the clear.',
+    'Needs the keys of the tenant. Segments are taken from the directory of --safekeeper if they are there and whole,\n' +
+    'and from the object store otherwise. Where both are damaged the log is written as far as it can be proven. What\n' +
+    'is written is plain WAL: keep it where your data may lie in the clear.',
   arguments: [
     { name: 'timeline', help: 'TENANT/TIMELINE' },
     { name: 'out', help: 'the directory to write to; made if missing, must hold none of the files' },
@@ -34,7 +49,7 @@ export const walExport = (door: VaultDoor): Verb => ({
     { line: 'lakebed wal export TENANT/TIMELINE wal --start 0/5000000', what: 'from the object store' },
     { line: 'pg_waldump -p wal 000000010000000000000002', what: 'then read it' },
   ],
-  exitCodes: { 1: 'a segment is missing or damaged; those before it were written' },
+  exitCodes: { 1: 'a segment is missing or damaged; what comes before it was written' },
   run: (input, world) => run(door, input, world),
 });
 
@@ -44,9 +59,9 @@ async function run(door: VaultDoor, input: VerbInput, world: World): Promise<num
   const access = await door.open(input, world);
   try {
     const vault = access.vault(directory ?? '.', key);
-    const control = directory === undefined ? undefined : (await ControlFile.load(vault)).state;
+    const disk = directory === undefined ? undefined : await directoryOf(world, directory, key);
+    const control = disk && (await controlOf(vault, world));
     const segmentSize = control?.server.walSegSize ?? SEGMENT_SIZE;
-    const disk = directory === undefined ? undefined : world.disk(directory);
     const all = await findSegments({ key, vault, disk, blobs: access.blobs, segmentSize });
     const [from, to] = range(input, segmentSize);
     const wanted = all.filter(({ segno }) => segno >= from && segno <= to);
@@ -58,31 +73,9 @@ async function run(door: VaultDoor, input: VerbInput, world: World): Promise<num
             : 'Is --store the object store of this safekeeper?',
       });
     }
-    checkSequence(wanted, segmentSize);
-    const out = world.disk(input.args[1]!);
-    await out.makeDirectory('');
-    const progress = world.terminal.progress('segments', wanted.length);
-    const names: string[] = [];
-    try {
-      for (const { open } of wanted) {
-        const segment = await open();
-        const log = {
-          segmentSize,
-          systemId: control?.server.systemId ?? 0n,
-          magic: magicOf(segment, control),
-        };
-        const file = await out.open(segment.name, 'create-new');
-        await file.write(0, wholeSegment(segment, log));
-        await file.sync();
-        await file.close();
-        names.push(segment.name);
-        progress.update(names.length, segment.name);
-        if (names.length === 1) noteStart(world, segment, segmentSize);
-      }
-    } finally {
-      progress.stop();
-    }
-    await out.syncDirectory('');
+    const run = leadingRun(wanted);
+    const names = await writeAll(world, input.args[1]!, { wanted: run, all, segmentSize, control });
+    if (run.length < wanted.length) throw gapAfter(run, wanted, segmentSize);
     world.terminal.write(
       flagOption(input, 'json') ? `${JSON.stringify({ segments: names })}\n` : `${names.join('\n')}\n`,
     );
@@ -90,6 +83,96 @@ async function run(door: VaultDoor, input: VerbInput, world: World): Promise<num
   } finally {
     await access.drained();
   }
+}
+
+async function directoryOf(world: World, directory: string, key: TimelineKey): Promise<Disk> {
+  const disk = world.disk(directory);
+  if (await disk.stat(`${key.tenantId}/${key.timelineId}`).catch(() => undefined)) return disk;
+  throw new Fault('timeline-missing', `${directory} has no timeline ${key.tenantId}/${key.timelineId}`, {
+    hint: '`lakebed inspect safekeeper DIR` lists what there is; without --safekeeper the object store is read alone.',
+  });
+}
+
+/** A damaged record is no reason to give up the WAL beside it. */
+async function controlOf(vault: Vault, world: World): Promise<ControlState | undefined> {
+  try {
+    return (await ControlFile.load(vault)).state;
+  } catch (error) {
+    if (isAboutKeys(error)) throw error;
+    world.terminal.note(`Going on without the control record: ${messageOf(error)}\n`);
+    return undefined;
+  }
+}
+
+interface Export {
+  readonly wanted: readonly FoundSegment[];
+  /** Those that were not asked for as well. */
+  readonly all: readonly FoundSegment[];
+  readonly segmentSize: number;
+  readonly control: ControlState | undefined;
+}
+
+/** One file after the other; at the first that is not whole the log ends, and so does this. */
+async function writeAll(
+  world: World,
+  to: string,
+  { wanted, all, segmentSize, control }: Export,
+): Promise<string[]> {
+  const { terminal } = world;
+  const out = world.disk(to);
+  await out.makeDirectory('');
+  const progress = terminal.progress('segments', wanted.length);
+  const names: string[] = [];
+  try {
+    for (const found of wanted) {
+      const place = { first: found === all[0], last: found === all.at(-1) };
+      const segment = await readSegment(found, segmentSize, place, problem => terminal.note(`${problem}\n`));
+      if (segment.bytes.length > 0) {
+        const systemId = control?.server.systemId ?? 0n;
+        await write(out, segment, { segmentSize, systemId, magic: magicOf(segment, control) });
+        names.push(segment.name);
+        progress.update(names.length, segment.name);
+        if (names.length === 1) noteStart(world, segment, segmentSize);
+      }
+      if (segment.damage !== undefined) throw endsEarly(segment, segmentSize);
+    }
+  } finally {
+    progress.stop();
+  }
+  await out.syncDirectory('');
+  return names;
+}
+
+async function write(
+  out: Disk,
+  segment: PlainSegment,
+  log: { segmentSize: number; systemId: bigint; magic: number },
+): Promise<void> {
+  const file = await out.open(segment.name, 'create-new').catch((error: unknown) => {
+    if (!isFault(error, 'file-exists')) throw error;
+    throw new Fault('file-exists', `${segment.name} is there already`, {
+      hint: 'Nothing is written over: name an empty directory, or a new one.',
+    });
+  });
+  try {
+    await file.write(0, wholeSegment(segment, log));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function endsEarly({ name, segno, origin, bytes, damage }: PlainSegment, segmentSize: number): Fault {
+  const start = segmentStart(segno, segmentSize);
+  const next = formatLsn((start + segmentSize) as Lsn);
+  const end =
+    bytes.length === 0
+      ? 'it cannot be read at all'
+      : `it can be read up to ${formatLsn((start + origin + bytes.length) as Lsn)}`;
+  return new Fault('safekeeper-wal', `${name} is not whole, ${end}: ${messageOf(damage)}`, {
+    hint: `What comes before was written. Name another safekeeper with --safekeeper, or export what follows with --start ${next}.`,
+    cause: damage,
+  });
 }
 
 function range(input: VerbInput, segmentSize: number): [number, number] {
