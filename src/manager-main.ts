@@ -23,17 +23,19 @@ import {
 import type { Catalog, Log } from './base/ports.ts';
 import { readRemoteStorage } from './base/remote-storage.ts';
 import { parseTomlValue } from './base/toml.ts';
-import type { ComputeDriver } from './control/manager/drivers/driver.ts';
+import type { ComputeDriver, SafekeeperAt } from './control/manager/drivers/driver.ts';
 import { ProcessDriver } from './control/manager/drivers/process.ts';
+import { StockDriver } from './control/manager/drivers/stock.ts';
 import { managerApi } from './control/manager/http-routes.ts';
 import { WatchedKeys } from './control/manager/keys-watch.ts';
 import { type KnownNode, Manager } from './control/manager/manager.ts';
 import { MIGRATIONS } from './control/manager/migrations.ts';
-import { HttpStorage, type SafekeeperAddress } from './control/manager/storage-http.ts';
+import { HttpStorage } from './control/manager/storage-http.ts';
 import { hostClock } from './host/clock.ts';
 import { processComputes } from './host/computes-process.ts';
 import { onSignals, packageVersion, runDaemon, versionLine } from './host/daemon.ts';
 import { hostHttp, listenHttp } from './host/http.ts';
+import { stockBuild } from './host/initdb.ts';
 import { hostLog, levelOf } from './host/log.ts';
 import { hostNet } from './host/net.ts';
 import { lockPidFile } from './host/pid-file.ts';
@@ -178,7 +180,6 @@ async function openManager(
     defaultCmk: defaultKey ?? 'local:default',
     told: () => told(),
   });
-  const token = values.storageToken ?? process.env['NEON_AUTH_TOKEN'];
   const manager = await Manager.open({
     clock: hostClock,
     random: hostRandom,
@@ -188,7 +189,7 @@ async function openManager(
       http: hostHttp(),
       clock: hostClock,
       safekeepers: safekeepersOf(values.safekeepers),
-      token,
+      token: tokenOf(values),
     }),
     keys,
     drivers: driversOf(values, dataDir, log),
@@ -225,8 +226,15 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
   if (wanted === 'process' || (wanted === 'auto' && neon.majors().length > 0)) {
     drivers.push(new ProcessDriver({ ...shared, computes: neon }));
   }
+  // Stock builds speak no Neon protocol: what they can do is said by the driver.
+  if (wanted === 'stock' || (wanted === 'auto' && drivers.length === 0)) {
+    const computes = processComputes(undefined, { home, build: stockBuild });
+    drivers.push(new StockDriver({ ...shared, computes, http: hostHttp(), storageToken: tokenOf(values) }));
+  }
   return drivers;
 }
+
+const tokenOf = (values: Flags): string | undefined => values.storageToken ?? process.env['NEON_AUTH_TOKEN'];
 
 async function stopComputes(manager: Manager): Promise<void> {
   for (const driver of manager.drivers) {
@@ -253,7 +261,7 @@ const pageserversOf = (text: string | undefined): KnownNode[] =>
     return { id: id!, pgHost: host!, pgPort: Number(pg), httpHost: host!, httpPort: Number(http) };
   });
 
-const safekeepersOf = (text: string | undefined): SafekeeperAddress[] =>
+const safekeepersOf = (text: string | undefined): SafekeeperAt[] =>
   listOf(text).map(part => {
     const [, host, pg, http] = matched('--safekeepers', part, SAFEKEEPER, '127.0.0.1:5454/7676');
     return { host: host!, port: Number(pg), httpPort: Number(http) };

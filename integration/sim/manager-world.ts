@@ -284,7 +284,7 @@ export class Life {
           if (timelineId !== undefined) world.written.delete(timelineId);
           else for (const id of world.tenants.get(tenantId)?.timelines.keys() ?? []) world.written.delete(id);
         }),
-      safekeepers: () => [{ host: '127.0.0.1', port: 5454 }],
+      safekeepers: () => [{ host: '127.0.0.1', port: 5454, httpPort: 7676 }],
     };
   }
 

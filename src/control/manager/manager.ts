@@ -1,13 +1,13 @@
 // The manager, put together: the catalog in memory, the loop, what is seen, the drivers. What callers want is in
 // intents/ (each checks, and writes down a desire with its operations), how it is asked for in http-*.ts.
 
-import { Fault } from '../../base/fault.ts';
+import { Fault, isFault } from '../../base/fault.ts';
 import { SingleFlight } from '../../base/flow.ts';
 import type { Catalog, Clock, Log, Random } from '../../base/ports.ts';
 import type { ComputeDriver } from './drivers/driver.ts';
 import type { ManagerKeys } from './keys.ts';
 import type { DriverKind, Endpoint, Node, Operation } from './model.ts';
-import type { NewOperation, OperationDeps } from './operations/step.ts';
+import { type NewOperation, type OperationDeps, specOf } from './operations/step.ts';
 import type { PlanSettings } from './plan.ts';
 import { Reconciler } from './reconcile.ts';
 import { Sight } from './sight.ts';
@@ -81,13 +81,21 @@ export class Manager {
   async start(): Promise<void> {
     await this.sweepStrays();
     for (const endpoint of this.store.all('endpoints').values()) {
-      if (endpoint.state !== 'active') continue;
-      const { tenantId } = this.store.projectOf(endpoint);
-      this.keys.watch(tenantId).catch(error => {
-        this.log.warn('the key of a tenant cannot be asked for', { tenant: tenantId, error });
-      });
+      if (endpoint.state === 'active') await this.takeUp(endpoint);
     }
     this.reconciler.start();
+  }
+
+  /** One that ran when the last manager ended. What is wrong with it, the next look finds. */
+  private async takeUp(endpoint: Endpoint): Promise<void> {
+    const { tenantId } = this.store.projectOf(endpoint);
+    try {
+      await this.driverOf(endpoint).adopt?.(specOf(this.operationDeps(), endpoint));
+      await this.keys.watch(tenantId);
+    } catch (error) {
+      if (!isFault(error)) throw error;
+      this.log.warn('a compute could not be taken up', { endpoint: endpoint.id, error });
+    }
   }
 
   /** Computes that no endpoint knows any more. */

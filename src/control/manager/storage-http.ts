@@ -8,19 +8,14 @@ import { concatBytes, fromUtf8, utf8 } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../base/lsn.ts';
 import type { Clock, Http } from '../../base/ports.ts';
+import type { SafekeeperAt } from './drivers/driver.ts';
 import type { Node } from './model.ts';
 import type { LsnByTime, NewTimeline, Storage, TenantSettings, TimelineState } from './storage.ts';
-
-export interface SafekeeperAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly httpPort: number;
-}
 
 export interface StorageOptions {
   readonly http: Http;
   readonly clock: Clock;
-  readonly safekeepers: readonly SafekeeperAddress[];
+  readonly safekeepers: readonly SafekeeperAt[];
   readonly token?: string | undefined;
 }
 
@@ -48,7 +43,7 @@ export class HttpStorage implements Storage {
     this.options = options;
   }
 
-  safekeepers(): readonly SafekeeperAddress[] {
+  safekeepers(): readonly SafekeeperAt[] {
     return this.options.safekeepers;
   }
 
@@ -125,7 +120,11 @@ export class HttpStorage implements Storage {
             ancestor_timeline_id: timeline.ancestorId,
             ...(timeline.lsn === undefined ? {} : { ancestor_start_lsn: timeline.lsn }),
           }
-        : { new_timeline_id: timeline.timelineId, pg_version: timeline.pgVersion };
+        : {
+            new_timeline_id: timeline.timelineId,
+            pg_version: timeline.pgVersion,
+            ...(timeline.flavour === 'stock' ? { wal_flavour: 'stock' } : {}),
+          };
     const path = `tenant/${tenantId}/timeline`;
     const answer = await this.page(node, 'POST', path, body, CREATE_MS);
     if (answer.status >= 200 && answer.status <= 299) return stateOf(parsed(answer.text) as TimelineInfo);

@@ -4,10 +4,16 @@
 // Faults: `connection-failed` and other `unavailable` ones are tried again; `request-invalid`, `branch-lsn-invalid` and
 // the like are told to whoever asked.
 
+import type { SafekeeperAt } from './drivers/driver.ts';
 import type { Node } from './model.ts';
 
 export type NewTimeline =
-  | { readonly timelineId: string; readonly pgVersion: number }
+  | {
+      readonly timelineId: string;
+      readonly pgVersion: number;
+      /** Of 14 and 15 heap records differ between Neon's builds and stock ones. */
+      readonly flavour?: 'neon' | 'stock' | undefined;
+    }
   | { readonly timelineId: string; readonly ancestorId: string; readonly lsn: string | undefined };
 
 export interface TimelineState {
@@ -46,5 +52,5 @@ export interface Storage {
   /** Of one timeline, or of the whole tenant. */
   deleteWal(tenantId: string, timelineId: string | undefined): Promise<void>;
   /** As computes are told. */
-  safekeepers(): readonly { readonly host: string; readonly port: number }[];
+  safekeepers(): readonly SafekeeperAt[];
 }

@@ -21,6 +21,12 @@ export interface DatabaseSpec {
   readonly owner: string;
 }
 
+export interface SafekeeperAt {
+  readonly host: string;
+  readonly port: number;
+  readonly httpPort: number;
+}
+
 export interface ComputeSpec {
   readonly endpointId: string;
   readonly projectId: string;
@@ -29,8 +35,8 @@ export interface ComputeSpec {
   readonly timelineId: string;
   readonly pgVersion: number;
   readonly mode: ComputeMode;
-  readonly pageserver: { readonly host: string; readonly port: number };
-  readonly safekeepers: readonly { readonly host: string; readonly port: number }[];
+  readonly pageserver: { readonly host: string; readonly port: number; readonly http: string };
+  readonly safekeepers: readonly SafekeeperAt[];
   readonly roles: readonly RoleSpec[];
   readonly databases: readonly DatabaseSpec[];
   readonly settings: ComputeSettings;
@@ -58,6 +64,8 @@ export interface ComputeDriver {
   find(endpointId: string): Promise<ComputeAddress | undefined>;
   /** Sessions of clients that are at work. */
   busy(endpointId: string): Promise<number>;
+  /** One that runs since before the manager did: what must be done beside it goes on. */
+  adopt?(spec: ComputeSpec): Promise<void>;
   /** Endpoints whose computes run. */
   list(): Promise<readonly string[]>;
 }

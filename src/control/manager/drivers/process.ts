@@ -12,6 +12,7 @@ import { Fault, isFault } from '../../../base/fault.ts';
 import { formatLsn, parseLsn } from '../../../base/lsn.ts';
 import type { Clock, Computes, FoundCompute, Log, Net, Random, Running } from '../../../base/ports.ts';
 import { PqClient } from '../../../protocol/pq-client.ts';
+import type { DriverKind } from '../model.ts';
 import { Admin } from './admin.ts';
 import type { ComputeAddress, ComputeDriver, ComputeSpec, Delta } from './driver.ts';
 import { HBA, neonSettings } from './settings.ts';
@@ -35,7 +36,7 @@ const IMMEDIATE_MS = 3_000;
 const STATUS_MS = 1000;
 
 export class ProcessDriver implements ComputeDriver {
-  readonly kind = 'process';
+  readonly kind: DriverKind = 'process';
   protected readonly deps: ProcessDriverDeps;
   /** Those we started: when a process ends is known at once. */
   private readonly children = new Map<string, Running>();
@@ -60,10 +61,12 @@ export class ProcessDriver implements ComputeDriver {
     const address = { host, port };
     const directory = await computes.prepare(endpointId, this.settings(spec, address, ''));
     const sockets = parentOf(directory);
-    await computes.write(directory, 'postgresql.conf', this.settings(spec, address, sockets));
+    const settings = this.settings(spec, address, sockets);
+    await computes.write(directory, 'postgresql.conf', settings);
     await this.fill(spec, directory, signal);
+    // A full backup has one of its own.
+    await computes.write(directory, 'postgresql.conf', settings);
     await computes.write(directory, 'pg_hba.conf', HBA);
-    if (spec.mode !== 'primary') await computes.write(directory, 'standby.signal', '');
     signal.throwIfAborted();
     await this.run(spec, directory, sockets, port, signal);
     return address;
@@ -87,12 +90,13 @@ export class ProcessDriver implements ComputeDriver {
       const replica = mode === 'primary' ? '' : ' --replica';
       const backup = client.copyOut(`basebackup ${tenantId} ${timelineId}${at}${replica}`);
       await computes.unpack(directory, backup);
+      if (mode !== 'primary') await computes.write(directory, 'standby.signal', '');
     } finally {
       await client.end();
     }
   }
 
-  private pageserver({ pageserver }: ComputeSpec): Promise<PqClient> {
+  protected pageserver({ pageserver }: ComputeSpec): Promise<PqClient> {
     const { net, random } = this.deps;
     const parameters = { user: 'cloud_admin', application_name: 'lakebed_manager' };
     return PqClient.connect(net, random, { ...pageserver, parameters, password: undefined });
@@ -156,6 +160,7 @@ export class ProcessDriver implements ComputeDriver {
     this.children.set(spec.endpointId, running);
     try {
       await this.untilReady(spec, running, signal);
+      await this.begun(spec, { directory: sockets, port }, signal);
       if (spec.mode === 'primary') {
         const admin = await Admin.connect(this.deps.net, this.deps.random, { directory: sockets, port });
         try {
@@ -170,6 +175,13 @@ export class ProcessDriver implements ComputeDriver {
       throw error;
     }
   }
+
+  /** It takes connections; nothing was said to it yet. */
+  protected async begun(
+    _spec: ComputeSpec,
+    _at: { readonly directory: string; readonly port: number },
+    _signal: AbortSignal,
+  ): Promise<void> {}
 
   private async untilReady(
     { endpointId }: ComputeSpec,
@@ -231,8 +243,12 @@ export class ProcessDriver implements ComputeDriver {
       child.kill('SIGKILL');
       await child.ended;
     }
+    await this.ended(endpointId, how);
     await computes.discard(computes.place(endpointId));
   }
+
+  /** It runs no more; its directory is still there. */
+  protected async ended(_endpointId: string, _how: 'fast' | 'immediate'): Promise<void> {}
 
   private async end(
     found: FoundCompute,

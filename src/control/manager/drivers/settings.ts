@@ -65,6 +65,35 @@ export function neonSettings(spec: ComputeSpec, at: { host: string; port: number
   });
 }
 
+/** Who must have the log of a stock compute before a commit is told: the follower, once a quorum has it. */
+export const FOLLOWER = 'lakebed';
+
+/** A stock Postgres on a full backup: it knows nothing of the storage, which follows its log. */
+export function stockSettings(
+  spec: ComputeSpec,
+  at: { host: string; port: number; sockets: string },
+): string {
+  const { mode, settings } = spec;
+  return confText({
+    listen_addresses: at.host,
+    port: String(at.port),
+    unix_socket_directories: at.sockets,
+    unix_socket_permissions: '0700',
+    // Durability is the safekeepers' quorum; the directory is thrown away.
+    fsync: 'off',
+    wal_level: 'logical',
+    max_wal_senders: '10',
+    max_replication_slots: '10',
+    restart_after_crash: 'off',
+    password_encryption: 'scram-sha-256',
+    ...sizeSettings(settings.size),
+    ...(mode === 'primary'
+      ? { synchronous_standby_names: FOLLOWER }
+      : { default_transaction_read_only: 'on' }),
+    ...settings.pgSettings,
+  });
+}
+
 function standbySettings(spec: ComputeSpec): Record<string, string> {
   const { mode, safekeepers, tenantId, timelineId } = spec;
   if (typeof mode === 'object') {
@@ -89,6 +118,7 @@ export const confText = (settings: Readonly<Record<string, string>>): string =>
 
 export const HBA = `# Written by the manager.
 local all         ${ADMIN_ROLE}                trust
+local replication ${ADMIN_ROLE}                trust
 host  all         ${ADMIN_ROLE} 0.0.0.0/0      reject
 host  all         ${ADMIN_ROLE} ::/0           reject
 host  all         all         0.0.0.0/0      scram-sha-256

@@ -146,7 +146,11 @@ export function specOf({ store, storage }: OperationDeps, endpoint: Endpoint): C
         : endpoint.type === 'read_only'
           ? 'replica'
           : 'primary',
-    pageserver: { host: node.pgHost, port: node.pgPort },
+    pageserver: {
+      host: node.pgHost,
+      port: node.pgPort,
+      http: `http://${node.httpHost}:${node.httpPort}`,
+    },
     safekeepers: storage.safekeepers(),
     roles: store.rolesOf(branch.id).map(({ name, verifier }) => ({ name, verifier })),
     databases: store.databasesOf(branch.id).map(({ name, ownerName }) => ({ name, owner: ownerName })),
