@@ -53,7 +53,11 @@ async function run(input: VerbInput, world: World): Promise<number> {
   const sync = input.options['sync'] !== false;
   const at = textOption(input, 'at');
   const options = { storage, timeline, directory, sync, at };
-  const result = await checkoutTimeline(options, world, onProgress).finally(() => bar?.stop());
+  const result = await checkoutTimeline(options, world, onProgress)
+    .catch((error: unknown) => {
+      throw world.signal.aborted ? new Fault('shutting-down', 'interrupted: nothing is left of it') : error;
+    })
+    .finally(() => bar?.stop());
   const { lsn, files, bytes, pgVersion, owner } = result;
   const lsnText = formatLsn(lsn);
   if (flagOption(input, 'json')) {
