@@ -12,7 +12,7 @@ import { applyEdit } from '../../src/pageserver/edit.ts';
 import { Engine } from '../../src/pageserver/engine.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from '../../src/pageserver/engine-settings.ts';
 import type { LayerDesc } from '../../src/pageserver/layers/layer.ts';
-import { LAYER_CHUNK_BYTES, vaultStore } from '../../src/pageserver/timeline/store.ts';
+import { LAYER_CHUNK_BYTES, type LayerStore, vaultStore } from '../../src/pageserver/timeline/store.ts';
 import { Timeline } from '../../src/pageserver/timeline/timeline.ts';
 import { openVault } from '../../src/seal/disk-vault.ts';
 import { pg17 } from '../../src/xlog/dialects/17.ts';
@@ -41,9 +41,8 @@ export class BenchEngine {
     return new Engine(this.settings, ports);
   }
 
-  /** A timeline over what is on the disk; with fresh caches. */
-  open(layers: readonly LayerDesc[] = [], lastRecordLsn = 0, prevRecordLsn = 0): Timeline {
-    this.engine = this.newEngine();
+  /** Where the timeline's layers lie. */
+  get store(): LayerStore {
     const vault = openVault({
       disk: hostDisk(this.home),
       directory: 'timeline',
@@ -52,11 +51,17 @@ export class BenchEngine {
       chunkBytes: LAYER_CHUNK_BYTES,
       random: hostRandom,
     });
+    return vaultStore(vault, 1);
+  }
+
+  /** A timeline over what is on the disk; with fresh caches. */
+  open(layers: readonly LayerDesc[] = [], lastRecordLsn = 0, prevRecordLsn = 0): Timeline {
+    this.engine = this.newEngine();
     return new Timeline({
       id: ID,
       engine: this.engine,
       redo: { dialect: pg17, applyEdit },
-      store: vaultStore(vault, 1),
+      store: this.store,
       layers,
       lastRecordLsn,
       prevRecordLsn,

@@ -2,6 +2,11 @@
 // own form (insertions until the page is full, then changes in place), in random order over the pages.
 
 import { REL_RELATIONS_FIRST } from '../../src/pageserver/key.ts';
+import { IMAGE_BLOCK_BYTES } from '../../src/pageserver/layers/block.ts';
+import type { LayerDesc } from '../../src/pageserver/layers/layer.ts';
+import { layerTail, SectionBuilder } from '../../src/pageserver/layers/layer-builder.ts';
+import { describeLayer } from '../../src/pageserver/layers/layer-name.ts';
+import type { LayerStore } from '../../src/pageserver/timeline/store.ts';
 import type { Timeline } from '../../src/pageserver/timeline/timeline.ts';
 import { VALUE_IMAGE, VALUE_RECORD } from '../../src/pageserver/value.ts';
 import { pg17 } from '../../src/xlog/dialects/17.ts';
@@ -36,6 +41,37 @@ function editRecord(blkno: number, nth: number, random: SimRandom): Uint8Array {
     { rmid: RM_HEAP_ID, info: XLOG_HEAP_INSERT, main, blocks: [{ ...place(blkno), data }] },
     pg17,
   );
+}
+
+/** In a file of `imageLayers`. */
+const FILE_PAGES = 64 * 1024;
+
+/**
+ * Dense image layers of so many pages, written straight into the store: what a large tenant is once it was imported
+ * and compacted, without the time that takes. `noise` bytes of each page do not compress.
+ */
+export async function imageLayers(store: LayerStore, pages: number, noise: number): Promise<LayerDesc[]> {
+  const random = new SimRandom(4);
+  const page = newPage();
+  pageInit(page, 0);
+  const layers: LayerDesc[] = [];
+  for (let from = 0; from < pages; from += FILE_PAGES) {
+    const to = Math.min(pages, from + FILE_PAGES);
+    const keys = { start: { rel: REL, blk: from }, end: { rel: REL, blk: to } };
+    const { generation } = store;
+    const identity = { kind: 'image', sparse: false, keys, lsnStart: 8, lsnEnd: 9, generation } as const;
+    const builder = new SectionBuilder(IMAGE_BLOCK_BYTES);
+    for (let blk = from; blk < to; blk++) {
+      page.bytes.set(random.bytes(noise), BLCKSZ - noise);
+      builder.visit(REL, blk, 8, VALUE_IMAGE, 0, page.bytes, 0, BLCKSZ);
+    }
+    const section = builder.finish();
+    const desc = describeLayer(identity, random.below(0x1_0000_0000), 0);
+    const writer = await store.create(desc.name);
+    for (const piece of [...section.data, layerTail(identity, [section])]) await writer.write(piece);
+    layers.push({ ...desc, bytes: await writer.finish() });
+  }
+  return layers;
 }
 
 export class PageHistory {
