@@ -56,10 +56,8 @@ async function smallCluster(): Promise<Uint8Array> {
     const initdb = hostInitdb({ distribDir: undefined, temporary: home });
     await initdb.run({ major: PG_MAJOR, superuser: 'cloud_admin', locale: 'C.UTF-8' });
     const directory = join(home, readdirSync(home)[0]!, 'pgdata');
-    for (const name of filesBelow(join(directory, 'base'))) {
-      const isKept = /\/(pg_.*|PG_VERSION)$/.test(name);
-      if (!isKept) rmSync(join(directory, 'base', name));
-    }
+    const relations = filesBelow(directory).filter(name => /^(base|global)\/.*\/?\d+(_\w+)?$/.test(name));
+    for (const name of relations) rmSync(join(directory, name));
     return new Uint8Array(execFileSync('tar', ['-C', directory, '-cf', '-', '.'], { maxBuffer: 2 ** 30 }));
   } finally {
     rmSync(home, { recursive: true, force: true });
