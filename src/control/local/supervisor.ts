@@ -11,7 +11,7 @@ import { Fault } from '../../base/fault.ts';
 import type { Running } from '../../base/ports.ts';
 import type { RoleSpec } from './layout.ts';
 
-const READY_MS = 30_000;
+const READY_MS = 90_000;
 const STOP_MS = 15_000;
 const POLL_MS = 25;
 const PAUSE_FIRST_MS = 100;
