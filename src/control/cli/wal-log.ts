@@ -128,7 +128,7 @@ export class LogScan {
 
   private newReader(start: Lsn, resync: boolean): WalReader {
     const { segmentSize } = this.source;
-    return new WalReader({ start, dialect: this.dialect, segmentSize, resync });
+    return new WalReader({ start, dialect: this.dialect, segmentSize, resync, checkPrev: true });
   }
 
   /** Read ahead for a record that tells whose log this is; before `at` there may be no log. */

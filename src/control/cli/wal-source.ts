@@ -1,17 +1,26 @@
 // Where `lakebed wal` finds its bytes: segment files in a directory, in a tar (packed or not), or one by one; and
 // a data directory the same way. What a name or a first page tells (segment size, major) is found out here.
 
+import { concatBytes } from '../../base/bytes.ts';
 import type { World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import type { Disk } from '../../base/ports.ts';
 import { readTar } from '../../base/tar.ts';
-import { parseSegmentFileName, segmentSizeIsValid } from '../../xlog/segment.ts';
+import { parseSegmentFileName, SEGMENT_SIZE_MAX, segmentSizeIsValid } from '../../xlog/segment.ts';
+import {
+  type Ancestor,
+  chooseSegments,
+  HISTORY_NAME,
+  historyFileName,
+  parseHistory,
+} from './wal-timelines.ts';
 
 /** One segment file: its place in the log, and its bytes when they are wanted. */
 export interface SegmentFile {
   readonly name: string;
   readonly tli: number;
   readonly segno: number;
+  readonly partial: boolean;
   read(): Promise<Uint8Array>;
 }
 
@@ -19,11 +28,17 @@ export interface WalSource {
   readonly segmentSize: number;
   /** The first page of the first segment. */
   readonly firstPage: Uint8Array;
-  /** In the order of the log, of one timeline. */
+  readonly tli: number;
+  /** Those that the timeline comes from, where a history file beside the segments tells. */
+  readonly ancestors: readonly Ancestor[] | undefined;
+  /** In the order of the log, of one timeline and those it comes from. */
   segments(): AsyncIterable<SegmentFile>;
-  /** Segments there are, where that can be known beforehand: for a progress bar. */
-  readonly count: number | undefined;
+  /** How many segments there are. */
+  readonly count: number;
 }
+
+/** Segments of an archive that came before their turn are kept in memory up to this many bytes. */
+const HELD_BYTES_MAX = 1024 * 1024 * 1024;
 
 const SEGMENT_NAME = /^[0-9A-F]{24}(\.partial)?$/;
 const baseName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
@@ -73,31 +88,47 @@ export function resolvePath(world: World, path: string): string {
 }
 
 async function filesSource(disk: Disk, paths: string[], timeline: number | undefined): Promise<WalSource> {
-  const first = await disk.open(paths[0]!, 'read');
-  const firstPage = await first.read(0, 8192);
-  await first.close();
+  const firstPage = await firstPageOf(disk, paths[0]!);
   const segmentSize = segmentSizeOf(firstPage, paths[0]!);
   const files: SegmentFile[] = [];
   for (const path of paths) {
     const parsed = parseSegmentFileName(baseName(path), segmentSize);
-    if (parsed === undefined) {
-      const told = segmentOfPage(firstPage, segmentSize);
-      if (paths.length === 1) files.push({ name: path, ...told, read: () => disk.readFile(path) });
-      continue;
-    }
-    files.push({ name: path, tli: parsed.tli, segno: parsed.segno, read: () => disk.readFile(path) });
+    const read = (): Promise<Uint8Array> => disk.readFile(path);
+    if (parsed !== undefined) files.push({ name: path, ...parsed, read });
+    else if (paths.length === 1)
+      files.push({ name: path, ...segmentOfPage(firstPage, segmentSize), partial: false, read });
   }
-  const tli = timeline ?? Math.max(...files.map(f => f.tli));
-  const chosen = files.filter(f => f.tli === tli || files.length === 1).sort((a, b) => a.segno - b.segno);
-  if (chosen.length === 0) throw new Fault('file-missing', `no WAL segments of timeline ${tli}`);
+  const directory = paths[0]!.slice(0, paths[0]!.length - baseName(paths[0]!).length);
+  const history = async (name: string): Promise<Uint8Array | undefined> =>
+    (await disk.stat(directory + name)) === undefined ? undefined : disk.readFile(directory + name);
+  const log = await oneLog(files, timeline, segmentSize, history);
   return {
-    segmentSize,
-    firstPage: await firstPageOf(disk, chosen[0]!.name),
-    count: chosen.length,
+    ...log,
+    firstPage: await firstPageOf(disk, log.chosen[0]!.name),
     async *segments() {
-      yield* chosen;
+      yield* log.chosen;
     },
   };
+}
+
+type OneLog<F> = Pick<WalSource, 'segmentSize' | 'tli' | 'ancestors' | 'count'> & {
+  readonly chosen: readonly F[];
+};
+
+/** The files of the timeline asked for, or of the newest, and of those it comes from; one file is a log by itself. */
+async function oneLog<F extends Omit<SegmentFile, 'read'>>(
+  files: readonly F[],
+  timeline: number | undefined,
+  segmentSize: number,
+  history: (name: string) => Promise<Uint8Array | undefined>,
+): Promise<OneLog<F>> {
+  const tli = timeline ?? files.reduce((newest, file) => Math.max(newest, file.tli), 0);
+  const name = historyFileName(tli);
+  const told = files.length > 1 ? await history(name) : undefined;
+  const ancestors = told && parseHistory(name, new TextDecoder().decode(told));
+  const chosen = files.length === 1 ? files : chooseSegments(files, tli, ancestors, segmentSize);
+  if (chosen.length === 0) throw new Fault('file-missing', `no WAL segments of timeline ${tli}`);
+  return { segmentSize, tli, ancestors, chosen, count: chosen.length };
 }
 
 async function firstPageOf(disk: Disk, path: string): Promise<Uint8Array> {
@@ -116,32 +147,83 @@ function segmentOfPage(page: Uint8Array, segmentSize: number): { tli: number; se
   return { tli: view.getUint32(4, true), segno: Math.floor(address / segmentSize) };
 }
 
+/** An archive is read twice: for what is in it, and for the segments that make up the log. */
 async function archiveSource(world: World, path: string, timeline: number | undefined): Promise<WalSource> {
-  const wanted = (name: string): boolean => SEGMENT_NAME.test(baseName(name));
-  const entries = readTar(world.readUnpacked(path), wanted)[Symbol.asyncIterator]();
-  const next = async (): Promise<{ name: string; bytes: Uint8Array } | undefined> => {
-    for (;;) {
-      const step = await entries.next();
-      if (step.done) return undefined;
-      if (!step.value.isDirectory && wanted(step.value.name)) return step.value;
+  const { names, histories, firstPage, segmentSize } = await archiveContents(world, path);
+  const files = names.flatMap(name => {
+    const parsed = parseSegmentFileName(baseName(name), segmentSize);
+    return parsed === undefined ? [] : [{ name, ...parsed }];
+  });
+  const log = await oneLog(files, timeline, segmentSize, async name => histories.get(name));
+  return { ...log, firstPage, segments: () => archiveSegments(world, path, log.chosen) };
+}
+
+const isSegment = (name: string, size: number): boolean =>
+  SEGMENT_NAME.test(baseName(name)) && size <= SEGMENT_SIZE_MAX;
+
+interface ArchiveContents {
+  readonly names: readonly string[];
+  /** History files by name. */
+  readonly histories: ReadonlyMap<string, Uint8Array>;
+  readonly firstPage: Uint8Array;
+  readonly segmentSize: number;
+}
+
+async function archiveContents(world: World, path: string): Promise<ArchiveContents> {
+  const names: string[] = [];
+  const histories = new Map<string, Uint8Array>();
+  let firstPage: Uint8Array | undefined;
+  const wanted = (name: string, size: number): boolean =>
+    HISTORY_NAME.test(baseName(name)) || (firstPage === undefined && isSegment(name, size));
+  for await (const { name, isDirectory, bytes, offset, size } of readTar(
+    world.readUnpacked(path),
+    wanted,
+    8192,
+  )) {
+    if (isDirectory) continue;
+    const file = baseName(name);
+    if (HISTORY_NAME.test(file))
+      histories.set(file, offset === 0 ? bytes : concatBytes([histories.get(file)!, bytes]));
+    if (offset > 0 || !isSegment(name, size)) continue;
+    firstPage ??= bytes;
+    names.push(name);
+  }
+  if (firstPage === undefined) throw new Fault('file-missing', `no WAL segments in ${path}`);
+  return { names, histories, firstPage, segmentSize: segmentSizeOf(firstPage, names[0]!) };
+}
+
+/** The chosen segments of an archive in the order of the log; those that come early wait for their turn. */
+async function* archiveSegments(
+  world: World,
+  path: string,
+  chosen: readonly Omit<SegmentFile, 'read'>[],
+): AsyncIterable<SegmentFile> {
+  const wanted = new Set(chosen.map(file => file.name));
+  const held = new Map<string, Uint8Array>();
+  let heldBytes = 0;
+  let next = 0;
+  for await (const entry of readTar(world.readUnpacked(path), name => wanted.has(name))) {
+    if (entry.isDirectory || !wanted.has(entry.name)) continue;
+    held.set(entry.name, entry.bytes);
+    heldBytes += entry.bytes.length;
+    for (; next < chosen.length; next++) {
+      const file = chosen[next]!;
+      const bytes = held.get(file.name);
+      if (bytes === undefined) break;
+      held.delete(file.name);
+      heldBytes -= bytes.length;
+      yield { ...file, read: async () => bytes };
     }
-  };
-  const first = await next();
-  if (first === undefined) throw new Fault('file-missing', `no WAL segments in ${path}`);
-  const segmentSize = segmentSizeOf(first.bytes, first.name);
-  return {
-    segmentSize,
-    firstPage: first.bytes.subarray(0, 8192),
-    count: undefined,
-    async *segments() {
-      for (let entry: typeof first | undefined = first; entry !== undefined; entry = await next()) {
-        const { name, bytes } = entry;
-        const parsed = parseSegmentFileName(baseName(name), segmentSize);
-        if (parsed === undefined || (timeline !== undefined && parsed.tli !== timeline)) continue;
-        yield { name, tli: parsed.tli, segno: parsed.segno, read: async () => bytes };
-      }
-    },
-  };
+    if (heldBytes > HELD_BYTES_MAX) {
+      throw new Fault(
+        'data-directory',
+        `${path}: segments are too far out of order: ${chosen[next]!.name} is to come`,
+        {
+          hint: 'Make the archive with its files sorted (tar --sort=name), or unpack it and give the directory.',
+        },
+      );
+    }
+  }
 }
 
 const INSIDE =

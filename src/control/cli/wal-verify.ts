@@ -11,8 +11,9 @@ import { Cluster } from '../../xlog/replay/cluster.ts';
 import { ClusterComparison, type Comparison, describeDifference } from '../../xlog/replay/compare.ts';
 import { type Mismatch, Replayer } from '../../xlog/replay/replayer.ts';
 import type { Tally } from '../../xlog/replay/tally.ts';
+import { Consistency, parseBackupLabel } from './wal-consistency.ts';
 import { LogScan } from './wal-log.ts';
-import { dataDirectoryFiles, openWal } from './wal-source.ts';
+import { dataDirectoryFiles, openWal, type WalSource } from './wal-source.ts';
 
 const MISMATCHES_SHOWN_MAX = 10;
 
@@ -76,10 +77,27 @@ async function loadCluster(world: World, path: string, label: string): Promise<C
   return cluster;
 }
 
-/** Where recovery of this base begins: its backup label's start, else its checkpoint's redo position. */
-function startOf(cluster: Cluster, control: ControlFile): Lsn {
-  const label = /^START WAL LOCATION: ([0-9A-F]+\/[0-9A-F]+)/m.exec(cluster.backupLabel ?? '');
-  return label ? parseLsn(label[1]!) : control.checkPointCopy.redo;
+interface Begin {
+  readonly start: Lsn;
+  readonly consistency: Consistency;
+}
+
+/** Where recovery of this base begins: at its backup label's start, else at its checkpoint's redo position. */
+function beginOf(cluster: Cluster, control: ControlFile, given: string | undefined): Begin {
+  const label = parseBackupLabel(cluster.backupLabel ?? '');
+  const start = given === undefined ? (label?.start ?? control.checkPointCopy.redo) : parseLsn(given);
+  return { start, consistency: new Consistency(label, control, start) };
+}
+
+/** The log must be of the base's timeline, or of one that left it no sooner than the base did. */
+function checkLineage(source: WalSource, base: number, start: Lsn): void {
+  if (source.ancestors === undefined || source.tli === base) return;
+  if (source.ancestors.some(a => a.tli === base && a.switchpoint >= start)) return;
+  throw new Fault(
+    'data-directory',
+    `timeline ${source.tli} of the log does not come from timeline ${base} at ${formatLsn(start)}, where the base is`,
+    { hint: 'Name the timeline to follow with --timeline, or take a base backup of the one wanted.' },
+  );
 }
 
 function required(input: VerbInput, name: string): string {
@@ -93,6 +111,7 @@ interface Outcome {
   readonly mismatches: readonly Mismatch[];
   readonly dangling: readonly string[];
   readonly final: Comparison | undefined;
+  readonly consistency: Consistency;
   readonly start: Lsn;
   readonly end: Lsn;
   readonly endReason: string | undefined;
@@ -100,13 +119,13 @@ interface Outcome {
 
 const failed = (o: Outcome): boolean =>
   o.tally === undefined ||
+  o.consistency.reached === undefined ||
   o.tally.mismatched + o.tally.unsupported + o.dangling.length + (o.final?.mismatched ?? 0) > 0;
 
 async function replay(input: VerbInput, world: World): Promise<Outcome> {
   const base = await loadCluster(world, required(input, 'base'), 'Loading base');
   const control = readControlFile(base.controlFile!);
-  const startText = textOption(input, 'start');
-  const start = startText === undefined ? startOf(base, control) : parseLsn(startText);
+  const { start, consistency } = beginOf(base, control, textOption(input, 'start'));
   const endText = textOption(input, 'end');
   const flavour = textOption(input, 'flavour') as Flavour | undefined;
   const timeline = textOption(input, 'timeline');
@@ -115,19 +134,23 @@ async function replay(input: VerbInput, world: World): Promise<Outcome> {
     required(input, 'wal'),
     timeline === undefined ? undefined : Number(timeline),
   );
+  checkLineage(source, control.checkPointCopy.thisTimeLineId, start);
   const scan = new LogScan(source, {
     start,
     ...(endText === undefined ? {} : { end: parseLsn(endText) }),
     ...(flavour === undefined ? {} : { flavour }),
   });
-  const total = (source.count ?? 0) * source.segmentSize;
+  const total = source.count * source.segmentSize;
   const progress = world.terminal.progress('Replaying', Math.max(1, total / 1_000_000), 'MB');
   let replayer: Replayer | undefined;
+  /** Missing when all should have been there: what is dropped later is no excuse. */
+  let missing: readonly string[] = [];
   const ended = await scan
     .run(
       (record, dialect) => {
         replayer ??= new Replayer(dialect, base, { trackCommitTimestamp: control.trackCommitTimestamp });
         replayer.replay(record);
+        if (consistency.reachedBy(record)) missing = replayer.danglingPages();
         return !world.signal.aborted;
       },
       (bytes, lsn) => progress.update(bytes / 1_000_000, formatLsn(lsn)),
@@ -140,8 +163,9 @@ async function replay(input: VerbInput, world: World): Promise<Outcome> {
   return {
     tally: replayer?.tally,
     mismatches: replayer?.mismatches ?? [],
-    dangling: replayer?.danglingPages() ?? [],
+    dangling: [...new Set([...missing, ...(replayer?.danglingPages() ?? [])])],
     final,
+    consistency,
     start,
     end: ended.lsn,
     endReason: ended.reason,
@@ -174,6 +198,7 @@ function json(o: Outcome): string {
   return JSON.stringify({
     start: formatLsn(o.start),
     end: formatLsn(o.end),
+    consistent: o.consistency.reached === undefined ? null : formatLsn(o.consistency.reached),
     records: t?.records ?? 0,
     blocks: t?.blocks ?? 0,
     verified: t?.verified ?? 0,
@@ -251,6 +276,13 @@ function explain(o: Outcome): string {
   return lines.map(line => `${line}\n`).join('');
 }
 
+function consistencyLine({ consistency, start }: Outcome): string {
+  const { reached, awaited } = consistency;
+  if (reached === start) return '';
+  if (reached !== undefined) return `Consistent from ${formatLsn(reached)} on: ${awaited}.\n`;
+  return `NOT consistent: the log ends before ${awaited}. WAL is missing at its end.\n`;
+}
+
 async function run(input: VerbInput, world: World): Promise<number> {
   const outcome = await replay(input, world);
   const { terminal } = world;
@@ -266,6 +298,7 @@ async function run(input: VerbInput, world: World): Promise<number> {
   terminal.write(`\nNever met: ${outcome.tally.neverMet().join(', ') || 'nothing'}\n`);
   terminal.write(`Replayed ${formatLsn(outcome.start)} to ${formatLsn(outcome.end)}.\n`);
   if (outcome.endReason !== undefined) terminal.write(`The log ends there: ${outcome.endReason}\n`);
+  terminal.write(consistencyLine(outcome));
   if (outcome.final !== undefined) {
     const { compared, mismatched, leftOut } = outcome.final;
     terminal.write(
