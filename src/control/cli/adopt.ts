@@ -195,7 +195,7 @@ class Words {
         this.copied(progress.doneBytes, progress.totalBytes);
         break;
       case 'imported':
-        this.say(`imported at ${formatLsn(progress.lsn)}${this.speed()}`);
+        this.say(this.imported(formatLsn(progress.lsn)));
         break;
       case 'elected':
         this.say(`safekeepers follow in term ${progress.term}, from ${formatLsn(progress.lsn)}`);
@@ -233,10 +233,10 @@ class Words {
     this.bar.update(Math.floor(doneBytes / MB));
   }
 
-  private speed(): string {
-    if (this.copiedBytes === 0) return ' before';
-    const seconds = (this.world.clock.monotonic() - this.startedMs) / 1000;
-    return `: ${(this.copiedBytes / MB).toFixed(1)} MB in ${seconds.toFixed(1)} s`;
+  private imported(lsn: string): string {
+    if (this.copiedBytes === 0) return `imported before; the pageserver stands at ${lsn}`;
+    const seconds = ((this.world.clock.monotonic() - this.startedMs) / 1000).toFixed(1);
+    return `imported at ${lsn}: ${(this.copiedBytes / MB).toFixed(1)} MB in ${seconds} s`;
   }
 
   private lag(lag: Lag): void {
@@ -276,7 +276,10 @@ const size = (bytes: number): string =>
 
 /** Where everybody is, the laggards by what they lack. */
 function describe({ originLsn, commitLsn, safekeepers, pageserverLsn }: Lag): string {
-  const behind = (lsn: number): string => (lsn === 0 ? 'unknown' : `-${size(originLsn - lsn)}`);
+  const behind = (lsn: number): string => {
+    if (lsn === 0) return 'unknown';
+    return lsn >= originLsn ? '0 B' : `${size(originLsn - lsn)}`;
+  };
   const each = safekeepers.map(behind).join(' ');
-  return `origin ${formatLsn(originLsn)}, quorum ${behind(commitLsn)}, safekeepers ${each}, pageserver ${behind(pageserverLsn)}`;
+  return `origin at ${formatLsn(originLsn)}; behind it: quorum ${behind(commitLsn)}, safekeepers ${each}, pageserver ${behind(pageserverLsn)}`;
 }
