@@ -23,6 +23,7 @@ import { hostNet } from './host/net.ts';
 import { lockPidFile } from './host/pid-file.ts';
 import { WorkerPool } from './host/pool.ts';
 import { processMetrics } from './host/process-metrics.ts';
+import { hostProfile } from './host/profile.ts';
 import { hostRandom } from './host/random.ts';
 import { ReloadingCertificate } from './host/tls.ts';
 import { loadTokens, readPems } from './host/token-keys.ts';
@@ -143,6 +144,7 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
     serveHttp: api => serveHttp(api, config, tls),
     metrics,
     traces,
+    profile: hostProfile,
   });
   log.info('pageserver is ready', {
     id: config.id,

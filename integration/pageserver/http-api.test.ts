@@ -9,6 +9,7 @@ import { tenantId } from '../../src/base/ids.ts';
 import { Metrics } from '../../src/base/metrics.ts';
 import { hostClock } from '../../src/host/clock.ts';
 import { hostInitdb } from '../../src/host/initdb.ts';
+import { hostProfile } from '../../src/host/profile.ts';
 import { readConfig } from '../../src/pageserver/config.ts';
 import { pageserverApi } from '../../src/pageserver/http-api.ts';
 import type { Tenants } from '../../src/pageserver/tenants.ts';
@@ -17,6 +18,7 @@ import { SimBlobs } from '../sim/blobs.ts';
 import { SimDisk } from '../sim/disk.ts';
 import { pageserverNode, WorldKeys } from '../sim/pageserver-node.ts';
 import { SimRandom } from '../sim/random.ts';
+import { until } from './whole.ts';
 
 const T = '11'.repeat(16);
 const OTHER = '22'.repeat(16);
@@ -35,7 +37,16 @@ const tenants: Tenants = pageserverNode(
 const { config } = readConfig({ pageserver: 'remote_storage={local_path="x"}', identity: 'id=1234' });
 
 const apiWith = (tokens?: TokenVerifier): HttpApi =>
-  pageserverApi({ config, version: '0', tenants, node: tenants.deps, metrics: new Metrics(), tokens });
+  pageserverApi({
+    config,
+    version: '0',
+    tenants,
+    node: tenants.deps,
+    metrics: new Metrics(),
+    tokens,
+    // A profile takes seconds: who may ask for one is another question.
+    ...(tokens ? {} : { profile: hostProfile }),
+  });
 const api = apiWith();
 
 interface Reply {
@@ -262,6 +273,43 @@ describe.sequential("the compose script, and a controller's day", () => {
       body: { shards: [{ tenant_shard_id: T, generation: 1 }] },
     });
     expect((await call('PUT', '/v1/failpoints', [])).status).toBe(400);
+  });
+
+  test('what a controller and an operator ask beside the work', async () => {
+    const at = `/v1/tenant/${T}/timeline/${TL}`;
+    const { body: layers } = await call('GET', `${at}/layer`);
+    const { historic_layers } = layers as { historic_layers: { layer_file_name: string }[] };
+    const { layer_file_name: layer } = historic_layers[0]!;
+    // A heatmap names what is here; evicted, it is fetched again at its word.
+    await call('GET', `${at}/layer/${layer}`);
+    expect((await call('POST', `/v1/tenant/${T}/heatmap_upload`)).status).toBe(200);
+    expect((await call('DELETE', `${at}/layer/${layer}`)).status).toBe(200);
+    expect((await call('POST', `${at}/download_heatmap_layers?concurrency=2&recurse=true`)).status).toBe(202);
+    await until(async () => (await call('DELETE', `${at}/layer/${layer}`)).status === 200);
+    expect((await call('DELETE', `${at}/download_heatmap_layers`)).status).toBe(200);
+    expect((await call('GET', `${at}/layer/${layer}`)).status).toBe(200);
+
+    const scan = await call('POST', `${at}/layer/${layer}/scan_disposable_keys`);
+    expect(scan).toMatchObject({ status: 200, body: { disposable_count: 0 } });
+    expect((scan.body as { not_disposable_count: number }).not_disposable_count).toBeGreaterThan(0);
+    expect((await call('POST', `${at}/layer/none/scan_disposable_keys`)).status).toBe(404);
+    expect(await call('POST', `${at}/list_aux_files`, { lsn: last })).toMatchObject({
+      status: 200,
+      body: {},
+    });
+    expect((await call('POST', '/v1/feature_flag_spec', { flags: [] })).status).toBe(200);
+    expect((await call('PUT', '/v1/feature_flag/x', null)).status).toBe(400);
+    expect((await call('GET', `/v1/tenant/${T}/feature_flag/x?as=boolean`)).body).toMatchObject({
+      result: { Err: expect.any(String) },
+    });
+    expect((await call('POST', `/v1/tenant/${T}/force_refresh_feature_flag`)).status).toBe(200);
+    expect((await call('POST', '/v1/tracing/event', { level: 'info', message: 'here' })).status).toBe(200);
+    const top = await call('POST', '/v1/top_tenants', { order_by: 'ResidentSize', limit: 1 });
+    expect(top).toMatchObject({ status: 200, body: { shards: [{ id: T }] } });
+    const cpu = await call('GET', '/profile/cpu?seconds=1');
+    expect((cpu.body as { nodes: unknown[] }).nodes.length).toBeGreaterThan(0);
+    expect((await call('GET', '/profile/heap?seconds=1')).body).toHaveProperty('head');
+    expect((await call('GET', '/profile/cpu?seconds=1000')).status).toBe(400);
   });
 
   test('waiting for an LSN', async () => {

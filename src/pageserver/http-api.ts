@@ -7,6 +7,7 @@
 //   http/history-routes.ts    time and LSN, leases, GC, checkpoint, compaction
 //   http/layer-routes.ts      the layer map, downloads, evictions, a page
 //   http/secondary-routes.ts  heatmaps and warm secondaries
+//   http/extra-routes.ts      auxiliary files, feature flags, profiles
 //
 // Answers to pageserver/src/http/routes.rs (make_router) and openapi_spec.yml.
 
@@ -14,6 +15,7 @@ import { Fault } from '../base/fault.ts';
 import { HttpApi } from '../base/http.ts';
 import { openApiRoute } from '../base/openapi.ts';
 import { type ApiDeps, authorize, statusOfRoute } from './http/access.ts';
+import { extraRoutes } from './http/extra-routes.ts';
 import { historyRoutes } from './http/history-routes.ts';
 import { layerRoutes } from './http/layer-routes.ts';
 import { nodeRoutes } from './http/node-routes.ts';
@@ -33,6 +35,7 @@ export function pageserverApi(deps: ApiDeps): HttpApi {
       ...historyRoutes(deps),
       ...layerRoutes(deps),
       ...secondaryRoutes(deps),
+      ...extraRoutes(deps),
       openApiRoute(() => api),
     ],
     {

@@ -77,11 +77,34 @@ export interface SecondaryProgress {
   bytesTotal: number;
 }
 
-interface WantedLayer {
+export interface WantedLayer {
   readonly timeline: TimelineId;
   readonly name: string;
   readonly bytes: number;
   readonly shard: ShardIndex;
+}
+
+/** What the shard's attachment had on its disk when it last told; undefined when it never did. */
+export async function readHeatmap(
+  deps: NodeDeps,
+  at: TenantShard,
+): Promise<{ readonly layers: WantedLayer[]; readonly modifiedMs: number } | undefined> {
+  const { blobs } = deps.remote;
+  const key = `${tenantDirectory(at)}/${HEATMAP_NAME}`;
+  const head = await blobs.head(key);
+  if (!head) return undefined;
+  const vault = deps.vault(tenantDirectory(at), { tenant: at.tenant });
+  const bytes = await vault.unseal(HEATMAP_NAME, await blobs.get(key));
+  const heatmap = heatmapSchema.parse(JSON.parse(fromUtf8(bytes)), key);
+  const layers = heatmap.timelines.flatMap(({ timeline_id, layers }) =>
+    layers.map(({ name, metadata }) => ({
+      timeline: timeline_id,
+      name,
+      bytes: metadata.file_size,
+      shard: metadata.shard ?? UNSHARDED,
+    })),
+  );
+  return { layers, modifiedMs: head.modifiedMs };
 }
 
 export class Secondary {
@@ -127,29 +150,17 @@ export class Secondary {
   }
 
   private async readHeatmap(): Promise<WantedLayer[] | undefined> {
-    const { blobs } = this.deps.remote;
-    const key = `${tenantDirectory(this.at)}/${HEATMAP_NAME}`;
-    const head = await blobs.head(key);
-    if (!head) return undefined;
-    const vault = this.deps.vault(tenantDirectory(this.at), { tenant: this.at.tenant });
-    const bytes = await vault.unseal(HEATMAP_NAME, await blobs.get(key));
-    const heatmap = heatmapSchema.parse(JSON.parse(fromUtf8(bytes)), key);
-    const wanted = heatmap.timelines.flatMap(({ timeline_id, layers }) =>
-      layers.map(({ name, metadata }) => ({
-        timeline: timeline_id,
-        name,
-        bytes: metadata.file_size,
-        shard: metadata.shard ?? UNSHARDED,
-      })),
-    );
+    const found = await readHeatmap(this.deps, this.at);
+    if (!found) return undefined;
+    const { layers, modifiedMs } = found;
     this.progress = {
-      heatmapMtimeMs: head.modifiedMs,
+      heatmapMtimeMs: modifiedMs,
       layersDownloaded: 0,
-      layersTotal: wanted.length,
+      layersTotal: layers.length,
       bytesDownloaded: 0,
-      bytesTotal: wanted.reduce((sum, layer) => sum + layer.bytes, 0),
+      bytesTotal: layers.reduce((sum, layer) => sum + layer.bytes, 0),
     };
-    return wanted;
+    return layers;
   }
 
   private vaultOf(timeline: TimelineId): ReturnType<NodeDeps['vault']> {

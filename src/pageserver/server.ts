@@ -32,6 +32,7 @@ import type { PageserverConfig } from './config.ts';
 import { Engine } from './engine.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from './engine-settings.ts';
 import { Housekeeping } from './housekeeping.ts';
+import type { Profile } from './http/access.ts';
 import { pageserverApi } from './http-api.ts';
 import type { NodeDeps } from './node.ts';
 import { nodeMetrics } from './node-metrics.ts';
@@ -81,6 +82,7 @@ export interface PageserverWorld {
   serveHttp(api: HttpApi): Promise<readonly Listener[]>;
   readonly metrics: Metrics;
   readonly traces?: Traces | undefined;
+  readonly profile?: Profile;
 }
 
 export interface PageserverTokens {
@@ -124,6 +126,7 @@ export async function startPageserver(
     metrics,
     tokens: tokens.http,
     ...(tokens.reload ? { reloadKeys: tokens.reload } : {}),
+    ...(world.profile ? { profile: world.profile } : {}),
   });
   const listeners = [pgPort, ...(await world.serveHttp(api))];
   const housekeeping = new Housekeeping(tenants, { eviction: config.eviction });

@@ -32,7 +32,11 @@ export interface ApiDeps {
   readonly tokens: TokenVerifier | undefined;
   /** Reads the public keys again; absent where tokens are not asked for. */
   readonly reloadKeys?: () => Promise<void>;
+  /** A profile of the process that runs this; absent in tests without one. */
+  readonly profile?: Profile;
 }
+
+export type Profile = (kind: 'cpu' | 'heap', durationMs: number) => Promise<unknown>;
 
 export const tenantShardSchema: Schema<TenantShard> = textual(
   { title: 'TenantShardId', pattern: '^[0-9a-fA-F]{32}(-[0-9a-fA-F]{4})?$' },

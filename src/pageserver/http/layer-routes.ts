@@ -16,6 +16,7 @@ import {
 } from '../../base/schema.ts';
 import { evictLayer } from '../eviction.ts';
 import { formatKey } from '../key.ts';
+import { readHeatmap } from '../secondary.ts';
 import type { TenantTimeline } from '../tenant-timeline.ts';
 import { type ApiDeps, activeTimeline, TIMELINE } from './access.ts';
 import { layerMap } from './shapes.ts';
@@ -141,14 +142,52 @@ function downloadRoutes(deps: ApiDeps): Route[] {
         return json(shown(download));
       },
     }),
+    ...heatmapRoutes(deps),
+  ];
+}
+
+const HEATMAP_DOWNLOADS = 10;
+
+/** After an attachment has moved here: what it had at hand there is fetched before it is asked for. */
+function heatmapRoutes(deps: ApiDeps): Route[] {
+  const under = new WeakMap<TenantTimeline, AbortController>();
+  const warm = async (timeline: TenantTimeline, atOnce: number, stop: AbortSignal): Promise<void> => {
+    const heatmap = await readHeatmap(deps.node, timeline.home.at);
+    const { cache } = timeline.remote;
+    const layers = (heatmap?.layers ?? []).filter(
+      ({ timeline: of, name }) =>
+        of === timeline.id && timeline.remote.refOf(name) && !cache.isResident(name),
+    );
+    const slots = new Semaphore(atOnce);
+    await Promise.allSettled(
+      layers.map(({ name }) =>
+        slots.run(async () => {
+          stop.throwIfAborted();
+          await cache.download(name);
+        }),
+      ),
+    );
+  };
+  return [
     route({
       method: 'POST',
       path: `${TIMELINE_PATH}/download_heatmap_layers`,
-      summary: 'Taken: what is read is fetched when it is read.',
+      summary: 'Fetches what the heatmap names of the timeline, and of its ancestors with recurse.',
       access: 'tenant',
       params: TIMELINE,
       query: { concurrency: optional(queryNumber), recurse: optional(queryBoolean) },
-      handle: () => json(null, 202),
+      handle: async ({ params, query }) => {
+        const timeline = await find(deps, params);
+        const stop = new AbortController();
+        under.get(timeline)?.abort(new Error('begun anew'));
+        under.set(timeline, stop);
+        const signal = AbortSignal.any([stop.signal, timeline.signal]);
+        const atOnce = Math.min(DOWNLOADS_MAX, Math.max(1, query.concurrency ?? HEATMAP_DOWNLOADS));
+        const all = [timeline];
+        if (query.recurse) for (let up = timeline.ancestor; up; up = up.ancestor) all.push(up);
+        void Promise.allSettled(all.map(one => warm(one, atOnce, signal)));
+        return json(null, 202);
+      },
     }),
     route({
       method: 'DELETE',
@@ -156,7 +195,10 @@ function downloadRoutes(deps: ApiDeps): Route[] {
       summary: 'Ends that.',
       access: 'tenant',
       params: TIMELINE,
-      handle: () => json(null),
+      handle: async ({ params }) => {
+        under.get(await find(deps, params))?.abort(new Error('ended'));
+        return json(null);
+      },
     }),
   ];
 }

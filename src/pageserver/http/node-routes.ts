@@ -11,6 +11,11 @@ import { physicalSize } from './shapes.ts';
 /** How many shards a controller may place here at most. */
 const SHARDS_MAX = 2500;
 const SCORE_FULL = 1_000_000;
+const ORDERS = {
+  ResidentSize: 'resident_size',
+  MaxLogicalSize: 'max_logical_size',
+  MaxLogicalSizePerShard: 'max_logical_size_per_shard',
+} as const;
 
 export function nodeRoutes(deps: ApiDeps): Route[] {
   return [...statusRoutes(deps), ...upkeepRoutes(deps), ...sizeRoutes(deps)];
@@ -136,7 +141,7 @@ function sizeRoutes({ tenants }: ApiDeps): Route[] {
       summary: 'The largest tenant shards.',
       access: 'node',
       body: object({
-        order_by: oneOf('MaxLogicalSize', 'MaxLogicalSizePerShard'),
+        order_by: oneOf('ResidentSize', 'MaxLogicalSize', 'MaxLogicalSizePerShard'),
         limit: integer(),
         where_shards_lt: optional(nullable(integer())),
         where_gt: optional(nullable(integer())),
@@ -154,7 +159,7 @@ function sizeRoutes({ tenants }: ApiDeps): Route[] {
             max_logical_size_per_shard: Math.ceil(logical / count),
           };
         });
-        const key = body.order_by === 'MaxLogicalSize' ? 'max_logical_size' : 'max_logical_size_per_shard';
+        const key = ORDERS[body.order_by];
         const { where_gt, where_shards_lt } = body;
         const wanted = shards.filter(
           shard =>
