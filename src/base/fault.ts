@@ -17,6 +17,7 @@ export const FAULTS = {
   'wal-record': 'corrupt',
   'wal-crc': 'corrupt',
   'wal-end': 'missing',
+  'wal-history': 'corrupt',
   'wal-image': 'corrupt',
   'wal-unsupported': 'invalid',
   'wal-redo': 'corrupt',

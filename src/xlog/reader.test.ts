@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isFault } from '../base/fault.ts';
-import { type Lsn, lsn } from '../base/lsn.ts';
+import { alignLsn, type Lsn, lsn } from '../base/lsn.ts';
+import { recordCrc } from './crc32c.ts';
 import { pg14 } from './dialects/14.ts';
 import { pg17 } from './dialects/17.ts';
 import { WalReader } from './reader.ts';
@@ -199,6 +200,11 @@ describe('what does not hold is refused with its place', () => {
       (_b, v) => v.setUint16(8192 + 2, 0, true),
       /wal-page-header: .* not continued/,
     ],
+    [
+      'a page of an older timeline',
+      (_b, v) => v.setUint32(8192 + 4, 0, true),
+      /wal-page-header: .* 0\/102000: timeline 0 after 1/,
+    ],
     ['zeros instead of a record', b => b.fill(0, 40, 100), /wal-end: no record at 0\/100028/],
     ['zeros instead of a page', b => b.fill(0, 8192), /wal-end: no page at 0\/102000/],
     ['a length too short', (_b, v) => v.setUint32(40, 23, true), /wal-record: invalid record length 23/],
@@ -215,6 +221,21 @@ describe('what does not hold is refused with its place', () => {
     ],
   ])('%s', (_what, edit, message) => {
     expect(fault(edit)).toMatch(message);
+  });
+
+  test('a record that follows another than the one before it, or comes before its own past', () => {
+    const options = { checkPrev: true };
+    const relink = (at: number, prev: number) => (bytes: Uint8Array, view: DataView) => {
+      const length = view.getUint32(at, true);
+      view.setUint32(at + 8, prev, true);
+      view.setUint32(at + 20, recordCrc(bytes, view, at, length), true);
+    };
+    const second = 40 + alignLsn(new DataView(log().buffer).getUint32(40, true));
+    expect(fault(relink(second, 0x100030), options)).toMatch(
+      /wal-record: record at 0\/1003D0 has prev-link 0\/100030, not 0\/100028/,
+    );
+    expect(fault(relink(40, 0x100028), options)).toMatch(/has prev-link 0\/100028$/);
+    expect(fault(relink(second, 0x100030))).toBe('none');
   });
 
   test('a reader that has met a fault stays with it', () => {

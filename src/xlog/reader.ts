@@ -9,10 +9,10 @@
 // is put together in a buffer of its own, which grows with what has arrived, never with what a length claims.
 // A decoded record is good until the next call of `next`.
 //
-// Checked: magic, page address, continuation flag and remaining length, segment and page size, record length,
-// manager id, CRC-32C, block headers. What does not hold is a Fault with LSN and reason: `wal-page-header`,
-// `wal-record`, `wal-crc`; zeros where a page or a record should begin, and the pages of a recycled segment, are
-// `wal-end`, the way a log ends. After a Fault the reader is spent.
+// Checked: magic, page address, timelines in order, continuation flag and remaining length, segment and page size,
+// record length, manager id, CRC-32C, block headers. What does not hold is a Fault with LSN and reason:
+// `wal-page-header`, `wal-record`, `wal-crc`; zeros where a page or a record should begin, and the pages of a
+// recycled segment, are `wal-end`, the way a log ends. After a Fault the reader is spent.
 //
 // A log may be entered at any record boundary, or, with `resync`, at any page boundary: the tail of a record
 // begun before is then passed over. A record cut short by a crash and overwritten (OVERWRITE_CONTRECORD) is
@@ -187,15 +187,18 @@ export class WalReader {
       if (rest !== 0) end += this.segmentSize - rest;
     }
     decodeRecord(record, bytes, view, offset, lsn, end as Lsn, this.bits);
-    if (this.checkPrev && this.lastRecordLsn !== INVALID_LSN && record.prev !== this.lastRecordLsn) {
-      throw new Fault(
-        'wal-record',
-        `record at ${formatLsn(lsn)} has prev-link ${formatLsn(record.prev)}, not ${formatLsn(this.lastRecordLsn)}`,
-      );
-    }
+    if (this.checkPrev) this.checkPrevLink(record);
     this.lastRecordLsn = lsn;
     this.recordEnd = end as Lsn;
     this.skipTo = end;
+  }
+
+  /** Of the first record nothing is known but that the one before it lies before it. */
+  private checkPrevLink({ prev, lsn }: WalRecord): void {
+    const last = this.lastRecordLsn;
+    if (last === INVALID_LSN ? prev < lsn : prev === last) return;
+    const wanted = last === INVALID_LSN ? '' : `, not ${formatLsn(last)}`;
+    throw new Fault('wal-record', `record at ${formatLsn(lsn)} has prev-link ${formatLsn(prev)}${wanted}`);
   }
 
   private checkLength(total: number): void {
@@ -302,7 +305,9 @@ export class WalReader {
       throw new Fault('wal-end', `no page at ${formatLsn(this.lsn)}: ${what}`);
     }
     if (address !== this.lsn) throw this.badPage(`address ${formatLsn(address)}`);
-    this.timelineId = view.getUint32(at + 4, true);
+    const timelineId = view.getUint32(at + 4, true);
+    if (timelineId < this.timelineId) throw this.badPage(`timeline ${timelineId} after ${this.timelineId}`);
+    this.timelineId = timelineId;
     if ((info & XLP_LONG_HEADER) !== 0) {
       if (size !== LONG_PAGE_HEADER_SIZE) throw this.badPage('a long header inside a segment');
       this.checkLongHeader(view, at);

@@ -34,7 +34,7 @@ export const walDump: Verb = {
     { flags: '-R, --relation SPC/DB/REL', help: 'only records that touch this relation' },
     { flags: '-B, --block BLKNO', help: 'with --relation: only records that touch this block' },
     { flags: '-x, --xid XID', help: 'only this transaction' },
-    { flags: '-t, --timeline TLI', help: 'the timeline to read (default: the newest there is)' },
+    { flags: '-t, --timeline TLI', help: 'the timeline to follow to its end (default: the newest there is)' },
     { flags: '-b, --bkp-details', help: 'tell each block and image on a line of its own' },
     {
       flags: '-z, --stats [RECORD]',

@@ -24,7 +24,9 @@ export const walVerify: Verb = {
     'Pages are redone in memory, by the same code that serves them from storage. Where the log was written with\n' +
     'wal_consistency_checking, each record carries the page as Postgres left it, and the two are compared after\n' +
     'masking exactly what Postgres masks. With --final every block, SLRU page and relation map at the end is\n' +
-    'compared as well. Nothing is written.',
+    'compared as well. Nothing is written.\n' +
+    'A base backup of a running server begins at its backup_label, and the log must reach its end. A log of several\n' +
+    'timelines is followed through its promotions, by the history files beside the segments.',
   options: [
     {
       flags: '--base PATH',
@@ -34,7 +36,7 @@ export const walVerify: Verb = {
     { flags: '--final PATH', help: 'a data directory shut down at the end of the log, to compare with' },
     { flags: '-s, --start LSN', help: "first record to replay (default: the base's checkpoint)" },
     { flags: '-e, --end LSN', help: 'stop before the first record that begins here or later' },
-    { flags: '-t, --timeline TLI', help: 'the timeline to read (default: the newest there is)' },
+    { flags: '-t, --timeline TLI', help: 'the timeline to follow to its end (default: the newest there is)' },
     {
       flags: '--flavour NAME',
       help: 'whose heap records these are in 14 and 15',
