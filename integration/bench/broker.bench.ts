@@ -55,7 +55,7 @@ const bench: Bench = {
     const stuck = await measure(true);
     const note = '10,000 timelines, 99 subscribers';
     return [
-      { name: 'published', value: alone.published, unit: 'messages/s', target: '>= 10000', note },
+      { name: 'published', value: alone.published, unit: 'messages/s', note },
       { name: 'delivered', value: alone.delivered, unit: 'messages/s', note },
       { name: 'processor time of the broker', value: alone.cpuUs, unit: 'us/delivery' },
       { name: 'published, one more is stuck', value: stuck.published, unit: 'messages/s' },
