@@ -16,7 +16,8 @@ import { Fault, isFault } from '../../base/fault.ts';
 import type { Disk } from '../../base/ports.ts';
 
 export const SAFEKEEPERS = 3;
-export const PORT_FIRST = 55400;
+/** Below the ports that systems hand out to whoever connects. */
+export const PORT_FIRST = 25400;
 /** How many consecutive ports are taken. */
 export const PORT_COUNT = 12;
 const STATE_VERSION = 2;
