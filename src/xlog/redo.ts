@@ -16,7 +16,7 @@ import type { Dialect } from './dialect.ts';
 import { restoreImage } from './image.ts';
 import { type Page, pageIsNew, pageLsn, setPageLsn } from './page.ts';
 import { type BlockRef, badRecord, type WalRecord } from './record.ts';
-import { findOp, type Op, redoFault, redoOf, UNCHANGED } from './rmgr.ts';
+import { findOp, type Op, type PageRedo, redoFault, redoOf, UNCHANGED } from './rmgr.ts';
 
 export type RedoOutcome = 'applied' | 'restored' | 'skipped' | 'missing' | 'unchanged';
 
@@ -29,7 +29,8 @@ export function redoBlock(dialect: Dialect, page: Page, record: WalRecord, block
 export function redoBlockOf(op: Op | undefined, page: Page, record: WalRecord, block: BlockRef): RedoOutcome {
   if (block.hasImage && block.applyImage) {
     restoreImage(page.bytes, record, block);
-    op?.afterImage?.[block.id]?.(page, record, block);
+    const after = op?.afterImage?.[block.id];
+    if (after !== undefined) runEdit(after, page, record, block);
     if (!pageIsNew(page)) setPageLsn(page, record.endLsn);
     return 'restored';
   }
@@ -58,6 +59,10 @@ function editBlock(op: Op | undefined, page: Page, record: WalRecord, block: Blo
   if (edit === undefined) {
     throw redoFault(record, block, op.unsupported ?? `${op.name} has no redo for block ${block.id}`);
   }
+  return runEdit(edit, page, record, block);
+}
+
+function runEdit(edit: PageRedo, page: Page, record: WalRecord, block: BlockRef): unknown {
   try {
     return edit(page, record, block);
   } catch (error) {

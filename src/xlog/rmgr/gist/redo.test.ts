@@ -4,7 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Lsn } from '../../../base/lsn.ts';
 import { pg17 } from '../../dialects/17.ts';
-import { BLCKSZ, newPage, type Page, pageLsn, setPageLsn } from '../../page.ts';
+import { BLCKSZ, newPage, type Page, PD_SPECIAL, pageLsn, setPageLsn } from '../../page.ts';
 import { pageAddItem, pageGetMaxOffsetNumber } from '../../page-items.ts';
 import { WalRecord } from '../../record.ts';
 import { redoBlock } from '../../redo.ts';
@@ -80,6 +80,18 @@ const update = (image?: Page): WalRecord =>
     { id: 0, blkno: 3, data: [tuple(9)] },
     { id: 1, blkno: 9, ...(image === undefined ? {} : { image }) },
   ]);
+
+test('a restored image that is no GiST page is refused when its follow-right flag is to be cleared', () => {
+  const image = leftHalf();
+  image.view.setUint16(PD_SPECIAL, 0xffff, true);
+  const record = recordOf(PAGE_UPDATE, new Uint8Array(4), [
+    { id: 0, blkno: 1 },
+    { id: 1, blkno: 2, image },
+  ]);
+  expect(() => redoBlock(pg17, newPage(), record, record.block(1))).toThrow(
+    expect.objectContaining({ code: 'wal-redo' }),
+  );
+});
 
 describe('the left half of a split that is completed', () => {
   test('has its NSN set and follow-right cleared', () => {
