@@ -49,7 +49,7 @@ describe.each(adoptMajors([15, 18]))('Postgres %i', major => {
     cleanups.push(() => storage.stop());
     await storage.during(async () => {
       const tenant = await storage.createTenant();
-      origin = await Origin.start(major);
+      origin = await Origin.start(major, { promoted: major === 15 });
       cleanups.push(() => origin.server.destroy());
       await origin.fill();
       load = new Load(origin, 4);

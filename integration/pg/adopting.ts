@@ -2,7 +2,7 @@
 // opened by a stock Postgres, and the questions that both must answer alike.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
@@ -77,6 +77,13 @@ const SCHEMA = [
   `begin; insert into account values (-1, 0, 'prepared'); prepare transaction 'waiting'`,
 ];
 
+export interface OriginOptions {
+  readonly initdb?: readonly string[];
+  readonly settings?: Readonly<Record<string, string | number>>;
+  /** It was a standby once: its log goes on on timeline 2. */
+  readonly promoted?: boolean;
+}
+
 export class Origin {
   readonly server: StockPostgres;
   readonly port: number;
@@ -86,13 +93,16 @@ export class Origin {
     this.port = port;
   }
 
-  static async start(
-    major: StockMajor,
-    options: { initdb?: readonly string[]; settings?: Record<string, string | number> } = {},
-  ): Promise<Origin> {
+  static async start(major: StockMajor, options: OriginOptions = {}): Promise<Origin> {
     const port = await freePort();
     const settings = { ...SETTINGS, port, ...options.settings };
     const server = await StockPostgres.start(major, { initdb: options.initdb ?? INITDB[major], settings });
+    if (options.promoted) {
+      await server.stop();
+      writeFileSync(join(server.dataDirectory, 'standby.signal'), '');
+      await server.start();
+      await server.sql('select pg_promote()');
+    }
     return new Origin(server, port);
   }
 

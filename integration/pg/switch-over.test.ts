@@ -3,7 +3,17 @@
 // server opens what came of it. The origin, started again by mistake, is not followed any more.
 
 import { afterEach, describe, expect, test } from 'vitest';
-import { Adopter, CHECKOUT_SETTINGS, contents, hasAll, Load, Origin, opened, sound } from './adopting.ts';
+import {
+  Adopter,
+  CHECKOUT_SETTINGS,
+  contents,
+  hasAll,
+  Load,
+  Origin,
+  opened,
+  sound,
+  until,
+} from './adopting.ts';
 import { amcheck } from './checks.ts';
 import type { Compute } from './compute.ts';
 import { majorsHere, Storage } from './harness.ts';
@@ -20,8 +30,13 @@ const MAJORS = majorsHere('switch-over to a Neon compute').filter(major => major
 const TIMEOUT_MS = 240_000;
 
 const KINDS = [
-  { what: 'data checksums', initdb: ['-k'], settings: {} },
-  { what: 'segments of 64 MiB', initdb: ['--wal-segsize=64'], settings: { min_wal_size: '320MB' } },
+  { what: 'data checksums, promoted before', initdb: ['-k'], settings: {}, promoted: true },
+  {
+    what: 'segments of 64 MiB',
+    initdb: ['--wal-segsize=64'],
+    settings: { min_wal_size: '320MB' },
+    promoted: false,
+  },
 ] as const;
 
 /** What `contents` asks of a stock server, asked of a compute. */
@@ -32,12 +47,12 @@ describe.each(MAJORS)('Postgres %i', major => {
   test.each(KINDS)(
     'a compute goes on where the origin stopped: $what',
     { timeout: TIMEOUT_MS },
-    async ({ initdb, settings }) => {
+    async ({ initdb, settings, promoted }) => {
       const storage = await Storage.start();
       cleanups.push(() => storage.stop());
       await storage.during(async () => {
         const tenant = await storage.createTenant();
-        const origin = await Origin.start(major as StockMajor, { initdb });
+        const origin = await Origin.start(major as StockMajor, { initdb, promoted });
         cleanups.push(() => origin.server.destroy());
         await origin.fill();
         await origin.server.sql('create role cloud_admin superuser login');
@@ -72,6 +87,14 @@ describe.each(MAJORS)('Postgres %i', major => {
         const again = await storage.compute(options);
         expect(await contents(asServer(again))).toEqual(written);
         expect((await amcheck(again)).broken).toEqual([]);
+        const replica = await storage.compute({ ...options, mode: { kind: 'replica' } });
+        await again.query(`insert into marker (name) values ('seen by the replica')`);
+        await until('the replica to follow', async () => {
+          const seen = await replica.query(`select 1 from marker where name = 'seen by the replica'`);
+          return seen.length === 1;
+        });
+        await again.query(`delete from marker where name = 'seen by the replica'`);
+        await replica.stop();
         const [{ lsn }] = (await again.query('select pg_current_wal_flush_lsn()::text as lsn')) as [
           { lsn: string },
         ];

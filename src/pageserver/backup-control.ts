@@ -57,13 +57,21 @@ export function nextRecordStart(lsn: number, segmentSize: number): Lsn {
   return asLsn(aligned % XLOG_BLCKSZ === 0 ? aligned + pageHeaderSize(aligned, segmentSize) : aligned);
 }
 
-/** For a compute that goes on with the log at `lsn`. */
+/**
+ * For a compute that goes on with the log at `lsn`: on timeline 1, as safekeepers tell replicas, whatever the timeline
+ * was of the server that the cluster was taken from.
+ */
 export function baseBackupControl(control: ControlFile, checkpoint: CheckPoint, lsn: number): ControlFile {
   return {
     ...control,
     state: DB_SHUTDOWNED,
     checkPoint: asLsn(0),
-    checkPointCopy: { ...withNewestCommitTs(checkpoint), redo: nextRecordStart(lsn, control.xlogSegSize) },
+    checkPointCopy: {
+      ...withNewestCommitTs(checkpoint),
+      redo: nextRecordStart(lsn, control.xlogSegSize),
+      thisTimeLineId: 1,
+      prevTimeLineId: 1,
+    },
   };
 }
 

@@ -69,7 +69,7 @@ export async function adopt(
     }));
   onProgress({ step: 'imported', lsn: imported.lastRecordLsn });
   const { storage, store, until } = options;
-  const adoption = { origin, facts, state, storage, store, until, freshLsn: imported.lastRecordLsn };
+  const adoption = { origin, state, storage, store, until, freshLsn: imported.lastRecordLsn };
   return follow(adoption, pageserver, world, onProgress);
 }
 
@@ -112,6 +112,7 @@ async function settle(
     version: 1,
     origin: originName(origin),
     systemIdentifier,
+    originTimeline: facts.timelineId,
     tenant: storage.tenant,
     timeline: id,
     slot: `lakebed_${id.slice(0, SLOT_ID_DIGITS)}`,
@@ -134,6 +135,10 @@ function checkSame(state: AdoptState, facts: OriginFacts, tenant: string, origin
     throw other(`its system identifier is ${facts.systemIdentifier}, not ${state.systemIdentifier}`);
   const [before, now] = [majorOf(state.pgVersion), majorOf(facts.pgVersion)];
   if (before !== now) throw other(`it is Postgres ${now}, not ${before}`);
+  if (state.originTimeline !== facts.timelineId)
+    throw other(
+      `it is on timeline ${facts.timelineId} now, not ${state.originTimeline}: it was promoted or restored`,
+    );
   if (state.tenant !== tenant) throw other(`it belongs to tenant ${state.tenant}`);
 }
 

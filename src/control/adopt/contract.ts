@@ -59,6 +59,8 @@ export interface AdoptState {
   readonly origin: string;
   /** Of the origin, decimal: another server at the same address is not taken for it. */
   readonly systemIdentifier: string;
+  /** Postgres's own timeline: a promotion changes it, and what follows may not be what we have. */
+  readonly originTimeline: number;
   readonly tenant: string;
   readonly timeline: string;
   readonly slot: string;

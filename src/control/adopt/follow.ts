@@ -22,7 +22,7 @@ import type {
   Lag,
   StorageAt,
 } from './contract.ts';
-import { connectOrigin, type Origin, type OriginFacts } from './origin.ts';
+import { connectOrigin, type Origin } from './origin.ts';
 import { OriginStream } from './origin-stream.ts';
 import { Proposer, TakenOver } from './proposer.ts';
 import type { Pageserver } from './storage.ts';
@@ -34,7 +34,6 @@ const RECONNECT_MAX_MS = 2000;
 
 export interface Adoption {
   readonly origin: Origin;
-  readonly facts: OriginFacts;
   readonly state: AdoptState;
   readonly storage: StorageAt;
   readonly store: AdoptStore;
@@ -127,12 +126,12 @@ class Following {
   }
 
   private openStream(start: Lsn): OriginStream {
-    const { facts, state } = this.adoption;
+    const { state } = this.adoption;
     const { proposer, world } = this;
     return new OriginStream(
       {
         systemIdentifier: state.systemIdentifier,
-        timelineId: facts.timelineId,
+        timelineId: state.originTimeline,
         slot: state.slot,
         pgVersion: state.pgVersion,
         walSegmentSize: state.walSegmentSize,

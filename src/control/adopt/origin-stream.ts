@@ -16,6 +16,8 @@ import { pgTime, readWalSenderMessage, standbyReply } from '../../protocol/repli
 import { dialectOfVersionNumber } from '../../xlog/dialects/all.ts';
 import { WalReader } from '../../xlog/reader.ts';
 import { WalRecord } from '../../xlog/record.ts';
+import { RM_TBLSPC_ID, XLOG_TBLSPC_CREATE } from '../../xlog/rmgr/tblspc.ts';
+import { XLOG_BLCKSZ } from '../../xlog/segment.ts';
 import { identify } from './origin.ts';
 
 const STATUS_MS = 1000;
@@ -37,6 +39,26 @@ export interface OriginStreamOptions {
   /** What is safe: on a quorum. */
   commitLsn(): Lsn;
 }
+
+/**
+ * Storage knows one of Postgres's timelines, and a compute that takes over writes on it: a reader of the log stops where
+ * page headers go back from 2 to 1. So an origin that was promoted once gets the number that it would have had if not:
+ * in page headers, which no checksum covers.
+ *
+ *   page header: 0 magic u16 | 2 info u16 | 4 xlp_tli u32 | ...
+ */
+export function renameTimeline(wal: Uint8Array, startLsn: number): void {
+  let page = Math.floor(startLsn / XLOG_BLCKSZ) * XLOG_BLCKSZ;
+  for (; page < startLsn + wal.length; page += XLOG_BLCKSZ) {
+    for (let i = 0; i < 4; i++) {
+      const at = page + XLP_TLI_OFFSET + i - startLsn;
+      if (at >= 0 && at < wal.length) wal[at] = i === 0 ? STORED_TIMELINE : 0;
+    }
+  }
+}
+
+const XLP_TLI_OFFSET = 4;
+const STORED_TIMELINE = 1;
 
 export class OriginStream {
   private readonly options: OriginStreamOptions;
@@ -145,17 +167,30 @@ export class OriginStream {
       const [came, due] = [formatLsn(startLsn), formatLsn(this.receivedLsn)];
       throw new Fault('protocol-violation', `the origin sent its log from ${came}, not from ${due}`);
     }
-    this.check(wal);
-    this.receivedLsn = (startLsn + wal.length) as Lsn;
-    await this.options.take(wal);
+    if (this.options.timelineId !== STORED_TIMELINE) renameTimeline(wal, startLsn);
+    const unfit = this.check(wal);
+    const good = unfit === undefined ? wal : wal.subarray(0, Math.max(0, unfit - startLsn));
+    this.receivedLsn = (startLsn + good.length) as Lsn;
+    await this.options.take(good);
+    if (unfit === undefined) return;
+    throw new Fault('origin-unfit', `the origin made a tablespace, at ${formatLsn(unfit)}`, {
+      hint: 'Storage keeps one data directory. The branch stays as it was before; drop the tablespace and adopt anew.',
+    });
   }
 
-  /** Damage is found here, where it comes from, and not by a quorum of safekeepers. */
-  private check(wal: Uint8Array): void {
+  /**
+   * Damage is found here, where it comes from, and not by a quorum of safekeepers. So is a tablespace: where the record
+   * begins that a pageserver would stop at.
+   */
+  private check(wal: Uint8Array): Lsn | undefined {
     const { reader, record } = this;
     reader.push(wal);
-    while (reader.next(record))
-      this.lastWasShutdown = record.rmid === RM_XLOG_ID && (record.info & 0xf0) === XLOG_CHECKPOINT_SHUTDOWN;
+    while (reader.next(record)) {
+      const operation = record.info & 0xf0;
+      this.lastWasShutdown = record.rmid === RM_XLOG_ID && operation === XLOG_CHECKPOINT_SHUTDOWN;
+      if (record.rmid === RM_TBLSPC_ID && operation === XLOG_TBLSPC_CREATE) return record.lsn;
+    }
+    return undefined;
   }
 
   /** How far we are, now: after each commit, so that nobody waits for the next regular one. */
