@@ -67,11 +67,11 @@ export async function evictUnread(
   return evictAll(unread);
 }
 
-/** Gives up one layer's local copy; false when there is none, or no other. */
+/** Gives up one layer's local copy; false when there is none, or no other, or while it is being read. */
 export async function evictLayer(timeline: TenantTimeline, name: string): Promise<boolean> {
   const { cache, queue } = timeline.remote;
   if (!cache.isResident(name) || !queue.isStored(name)) return false;
-  await timeline.timeline.forgetOpen(name);
+  if (!(await timeline.timeline.forgetOpen(name))) return false;
   return cache.evict(name);
 }
 

@@ -116,6 +116,14 @@ export class OpenLayers {
     await this.shut(layer);
   }
 
+  /** The same, unless a read is working with it: then it stays, and the answer is false. */
+  async forgetIdle(layer: Layer): Promise<boolean> {
+    if (layer.opening) await layer.opening.catch(() => undefined);
+    if (layer.pins > 0) return false;
+    await this.shut(layer);
+    return true;
+  }
+
   private async makeRoom(): Promise<void> {
     const { openLayersMax, openLayersBytesMax } = this.limits;
     let spared = 0;

@@ -34,7 +34,12 @@ export async function inOrder<T>(
   let next = 0;
   try {
     for (let i = 0; i < starts.length; i++) {
-      while (next < starts.length && next < i + JOBS_AHEAD) underWay.push(starts[next++]!());
+      while (next < starts.length && next < i + JOBS_AHEAD) {
+        const ahead = starts[next++]!();
+        // It may fail before its turn to be waited for.
+        ahead.catch(() => undefined);
+        underWay.push(ahead);
+      }
       await take(await underWay.shift()!);
     }
   } finally {

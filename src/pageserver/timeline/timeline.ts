@@ -259,10 +259,10 @@ export class Timeline {
     if (lsn > this.state.remoteConsistentLsn) this.change({ remoteConsistentLsn: lsn });
   }
 
-  /** A local copy is about to be removed or replaced: close it; the next read opens it anew. */
-  async forgetOpen(name: string): Promise<void> {
+  /** A local copy is about to be removed: close it, the next read opens it anew; false while a read works with it. */
+  async forgetOpen(name: string): Promise<boolean> {
     const layer = this.state.layers.get(name);
-    if (layer) await this.engine.openLayers.forget(layer);
+    return layer === undefined || this.engine.openLayers.forgetIdle(layer);
   }
 
   /** Reads and flushes under way end; nothing new begins. What is in memory and not flushed is given up. */
