@@ -2,7 +2,6 @@
 // `lakebed scrub`, run as a person runs them. A page put together from the store alone is the one that the server has
 // on its disk. What is damaged is told and named, what is superfluous is found, and deleted when asked.
 
-import { execFile } from 'node:child_process';
 import {
   existsSync,
   readdirSync,
@@ -13,19 +12,20 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tenantId } from '../../src/base/ids.ts';
 import type { Lsn } from '../../src/base/lsn.ts';
 import { readControlFile } from '../../src/xlog/control-file.ts';
 import { pageLsn, pageOver } from '../../src/xlog/page.ts';
 import { heapMask } from '../../src/xlog/rmgr/heap/mask.ts';
+import { filesWithCanary } from '../canary.ts';
 import { StockPostgres } from '../pg/stock.ts';
 import { digest, loadCluster } from './cluster-history.ts';
-import { hexId, StockLog, until, Whole, type WholePageserver } from './whole.ts';
+import { hexId, type Ran, StockLog, until, Whole, type WholePageserver } from './whole.ts';
 
-const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
 const MAJOR = 17;
+const CANARY = 'Serinus-canaria-2b8e40d7';
 const tenant = tenantId(hexId());
 const timeline = hexId();
 const name = `${tenant}/${timeline}`;
@@ -35,26 +35,7 @@ let postgres: StockPostgres;
 let relation: { path: string; spec: string };
 let layers: string;
 
-interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-function lakebed(...args: string[]): Promise<Ran> {
-  const env = {
-    PATH: process.env['PATH'] ?? '',
-    LAKEBED_STORE: join(whole.dir, 'store', 'storage'),
-    LAKEBED_LOCAL_KEYS: join(whole.dir, 'keys'),
-    LAKEBED_AUDIT: join(whole.dir, 'audit', 'keys.jsonl'),
-  };
-  return new Promise(done => {
-    execFile(LAKEBED, args, { env, cwd: whole.dir, maxBuffer: 64 << 20 }, (error, out, err) => {
-      const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
-      done({ code, out, err });
-    });
-  });
-}
+const lakebed = (...args: string[]): Promise<Ran> => whole.lakebed(...args);
 
 beforeAll(async () => {
   whole = await Whole.start({ safekeepers: 1 });
@@ -66,7 +47,7 @@ beforeAll(async () => {
     const began = (await pageserver.lastRecordLsn(tenant, timeline)) as Lsn;
     await postgres.start();
     await postgres.sql(
-      'create table t as select i, repeat(chr(97 + i % 26), 40) as v from generate_series(1, 3000) i',
+      `create table t as select i, '${CANARY}' || repeat(chr(97 + i % 26), 30) as v from generate_series(1, 3000) i`,
     );
     for (let i = 0; i < 20; i++) await postgres.sql(`update t set v = v || '${i}' where i % 40 = ${i}`);
     const [row] = await postgres.sql(
@@ -110,6 +91,13 @@ function masked(bytes: Uint8Array, blk: number): string {
 const layerFiles = (): string[] => readdirSync(layers).filter(file => file.includes('__'));
 
 describe.sequential('over what work left in a store', () => {
+  test('what was written through SQL is nowhere in the clear, on no disk and in no object', () => {
+    expect(filesWithCanary(postgres.dataDirectory, CANARY).length).toBeGreaterThan(1); // it can be found
+    for (const place of ['store', 'pageserver-1', 'safekeeper-1', 'keys'])
+      expect(filesWithCanary(join(whole.dir, place), CANARY), place).toEqual([]);
+    expect(layerFiles().length).toBeGreaterThan(1);
+  });
+
   test('inspect timeline: where it stands, its layers, and their picture', async () => {
     const { code, out } = await lakebed('inspect', 'timeline', name, '--svg', 'map.svg');
     expect(code).toBe(0);

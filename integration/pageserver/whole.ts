@@ -6,10 +6,10 @@
 //   await whole.pageservers[0].attach(tenant) ... importData ... whole.push(log) ... client.page(...)
 //   await whole.stop()
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { tenantId, timelineId } from '../../src/base/ids.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../src/base/lsn.ts';
@@ -27,6 +27,8 @@ import { Daemon } from '../pg/daemon.ts';
 import { freePort } from '../safekeeper/neon-postgres.ts';
 import { type PushedLog, Pusher } from '../safekeeper/pusher.ts';
 
+const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
+
 export const hexId = (): string => crypto.randomUUID().replaceAll('-', '');
 
 export interface S3Place {
@@ -42,6 +44,12 @@ export interface WholeOptions {
   /** Lines of pageserver.toml. */
   readonly toml?: readonly string[];
   readonly safekeeperArgs?: readonly string[];
+}
+
+export interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
 }
 
 /** The answer of a management call. */
@@ -328,6 +336,26 @@ export class Whole {
     } finally {
       pusher.close();
     }
+  }
+
+  /** The command line, over the object store and the keys of all of this. */
+  lakebed(...args: string[]): Promise<Ran> {
+    const { s3 } = this.options;
+    const store = s3
+      ? `s3://${s3.bucket}/storage?region=us-east-1&endpoint=${encodeURIComponent(s3.endpoint)}`
+      : join(this.dir, 'store', 'storage');
+    const env = {
+      PATH: process.env['PATH'] ?? '',
+      LAKEBED_STORE: store,
+      LAKEBED_AUDIT: join(this.dir, 'audit', 'keys.jsonl'),
+      ...this.env,
+    };
+    return new Promise(done => {
+      execFile(LAKEBED, args, { env, cwd: this.dir, maxBuffer: 64 << 20 }, (error, out, err) => {
+        const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1;
+        done({ code, out, err });
+      });
+    });
   }
 
   get daemons(): Daemon[] {
