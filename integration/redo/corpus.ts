@@ -42,13 +42,15 @@ export interface TarMember {
 }
 
 const BLOCK = 512;
+/** Larger than the default, or unpacking would mostly be handing over. */
+const CHUNK_SIZE = 1024 * 1024;
 
 /** The files of a zstd-compressed tar, one at a time; `wanted` spares the others their bytes. */
 export async function* tarMembers(
   path: string,
   wanted: (name: string) => boolean = () => true,
 ): AsyncGenerator<TarMember> {
-  const input = new Pieces(createReadStream(path).pipe(createZstdDecompress()));
+  const input = new Pieces(createReadStream(path).pipe(createZstdDecompress({ chunkSize: CHUNK_SIZE })));
   for (;;) {
     const header = await input.take(BLOCK);
     if (header === undefined || header[0] === 0) return;
