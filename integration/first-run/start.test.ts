@@ -36,7 +36,8 @@ function lakebed(place: string, ...args: string[]): Ran {
 
 function ok(place: string, ...args: string[]): string {
   const ran = lakebed(place, ...args);
-  expect(ran, args.join(' ')).toMatchObject({ status: 0 });
+  if (ran.status !== 0)
+    throw new Error(`lakebed ${args.join(' ')} ended with ${ran.status}: ${ran.stdout}${ran.stderr}`);
   return ran.stdout;
 }
 

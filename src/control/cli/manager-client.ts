@@ -73,7 +73,7 @@ export class ManagerClient {
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: answers are whatever the call says
-  async call(method: string, path: string, body?: unknown): Promise<any> {
+  async call(method: string, path: string, body?: unknown, timeoutMs = CALL_MS): Promise<any> {
     const headers: Record<string, string> = { 'content-type': 'application/json' };
     if (this.token !== undefined) headers['authorization'] = `Bearer ${this.token}`;
     let reply: Awaited<ReturnType<World['http']['request']>>;
@@ -82,7 +82,7 @@ export class ManagerClient {
         method,
         url: `${this.url}${path}`,
         headers,
-        timeoutMs: CALL_MS,
+        timeoutMs,
         ...(body === undefined ? {} : { body: utf8(JSON.stringify(body)) }),
       });
     } catch (error) {

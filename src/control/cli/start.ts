@@ -7,7 +7,7 @@
 
 import { fromUtf8, utf8 } from '../../base/bytes.ts';
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { Fault, isFault } from '../../base/fault.ts';
+import { Fault } from '../../base/fault.ts';
 import {
   type LocalState,
   newState,
@@ -25,7 +25,7 @@ import { PID_FILE, runningPid } from './stop.ts';
 const PG_VERSION_DEFAULT = 17;
 const FIRST_PROJECT = 'default';
 const UP = 'Lakebed is up';
-const UP_MS = 120_000;
+const UP_MS = 180_000;
 const SETTLE_MS = 60_000;
 const POLL_MS = 50;
 /** Blocks of ports tried for a new data directory. */
@@ -202,26 +202,24 @@ async function startRoles(
 
 /** The first project, made once; its compute awake. Where to connect. */
 async function ensureProject(world: World, manager: ManagerClient, state: LocalState): Promise<string> {
+  await untilPlaced(world, manager);
   const { projects } = await manager.call('GET', '/api/v2/projects?limit=1');
   if (projects.length === 0) {
     const project = { name: FIRST_PROJECT, pg_version: state.pgVersion, branch: { name: 'main' } };
-    await onceSettled(world, () => manager.done('POST', '/api/v2/projects', { project }));
+    await manager.done('POST', '/api/v2/projects', { project });
   }
-  await onceSettled(world, () => manager.call('POST', '/internal/wake', { target: 'main' }));
+  await manager.call('POST', '/internal/wake', { target: 'main' }, UP_MS);
   const path = await manager.projectPath({ args: [], options: {} });
   return (await manager.call('GET', `${path}/connection_uri`)).uri;
 }
 
-/** A manager that has just started may not have seen its pageserver yet: 503 says to ask again. */
-async function onceSettled<T>(world: World, work: () => Promise<T>): Promise<T> {
+/** A manager that has just started has not seen its pageserver yet. */
+async function untilPlaced(world: World, manager: ManagerClient): Promise<void> {
   const end = world.clock.monotonic() + SETTLE_MS;
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!isFault(error, 'server-error') || world.clock.monotonic() > end) throw error;
-      await world.clock.sleep(POLL_MS, world.signal);
-    }
+  while (world.clock.monotonic() < end) {
+    const { nodes } = await manager.call('GET', '/api/v2/nodes');
+    if (nodes.some((node: { alive: boolean }) => node.alive)) return;
+    await world.clock.sleep(POLL_MS, world.signal);
   }
 }
 
