@@ -12,6 +12,7 @@ import { hostInitdb } from '../../src/host/initdb.ts';
 import { hostProfile } from '../../src/host/profile.ts';
 import { readConfig } from '../../src/pageserver/config.ts';
 import { pageserverApi } from '../../src/pageserver/http-api.ts';
+import { type Finding, isDamage, isGarbage, scrub } from '../../src/pageserver/scrub.ts';
 import type { Tenants } from '../../src/pageserver/tenants.ts';
 import { signToken, TokenVerifier } from '../../src/protocol/jwt.ts';
 import { SimBlobs } from '../sim/blobs.ts';
@@ -378,9 +379,28 @@ describe.sequential("the compose script, and a controller's day", () => {
     expect(ids.sort()).toEqual([`${T}-0002`, `${T}-0102`]);
     for (const shard of ids) expect(await keyPages(BRANCH, shard)).toEqual(pagesBefore);
     expect((await call('PUT', `/v1/tenant/${T}-0002/shard_split`, { new_shard_count: 3 })).status).toBe(400);
+    await scrubbed(ids, pagesBefore);
     for (const shard of ids) expect((await call('DELETE', `/v1/tenant/${shard}`)).status).toBe(200);
     expect((await call('GET', '/v1/tenant')).body).toEqual([]);
   });
+
+  /** Shards read the layers of the shard they were split from: a scrub knows, and what it calls garbage nobody misses. */
+  async function scrubbed(ids: readonly string[], pages: readonly string[]): Promise<void> {
+    await tenants.deps.remote.deletions.flush();
+    const { vault } = tenants.deps;
+    const findings: Finding[] = [];
+    for await (const finding of scrub({ blobs, vault }, { deep: true })) findings.push(finding);
+    expect(findings.filter(isDamage)).toEqual([]);
+    const garbage = findings.filter(finding => isGarbage(finding, Date.now() + 1, 0));
+    await blobs.remove(garbage.map(({ key }) => key));
+    for (const shard of ids) {
+      await call('POST', `/v1/tenant/${shard}/reset?drop_cache=true`);
+      expect(await keyPages(BRANCH, shard)).toEqual(pages);
+    }
+    const again: Finding[] = [];
+    for await (const finding of scrub({ blobs, vault }, { deep: true })) again.push(finding);
+    expect(again).toEqual([]);
+  }
 
   /** A few pages of a timeline, by our keys. */
   async function keyPages(timeline: string, shard = T): Promise<string[]> {
