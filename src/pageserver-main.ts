@@ -12,6 +12,7 @@ import type { HttpApi } from './base/http.ts';
 import { Metrics } from './base/metrics.ts';
 import type { Listener, Log } from './base/ports.ts';
 import { hostClock } from './host/clock.ts';
+import { countBuffersWithTheHeap } from './host/collector.ts';
 import { onSignals, packageVersion, runDaemon, versionLine } from './host/daemon.ts';
 import { hostDisk } from './host/disk.ts';
 import { unsyncedDisk } from './host/disk-unsynced.ts';
@@ -102,6 +103,7 @@ function readFiles(): ReadConfig {
 }
 
 async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
+  countBuffersWithTheHeap();
   const metrics = new Metrics();
   processMetrics(metrics);
   const disk = config.noSync ? unsyncedDisk(hostDisk('.')) : hostDisk('.');

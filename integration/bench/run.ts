@@ -3,7 +3,7 @@
 // and print their figures beside the stored baseline.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Bench, Figure } from './harness.ts';
@@ -76,6 +76,7 @@ for (const file of files) {
   const result = JSON.parse(readFileSync(out, 'utf8'), (k, v) =>
     k === 'value' && v === null ? Number.NaN : v,
   );
+  rmSync(out);
   results.push(result);
   print(result.name, result.figures, baseline);
 }
