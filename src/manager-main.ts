@@ -111,8 +111,7 @@ async function start(argv: readonly string[]): Promise<Log | undefined> {
   log.info('manager is ready', { http: formatAddress(listener), driver: manager.driverKind() });
   const stop = async (): Promise<void> => {
     await listener.close();
-    if (!values.keepComputes) await stopComputes(manager);
-    await manager.stop();
+    await manager.stop({ computes: !values.keepComputes });
     keys.close();
   };
   onSignals(log, stop, STOP_MS);
@@ -235,13 +234,6 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
 }
 
 const tokenOf = (values: Flags): string | undefined => values.storageToken ?? process.env['NEON_AUTH_TOKEN'];
-
-async function stopComputes(manager: Manager): Promise<void> {
-  for (const driver of manager.drivers) {
-    const running = await driver.list();
-    await Promise.all(running.map(id => driver.stop(id, 'fast')));
-  }
-}
 
 const PAGESERVER = /^(\d+)=([^:/]+):(\d+)\/(\d+)$/;
 const SAFEKEEPER = /^([^:/]+):(\d+)\/(\d+)$/;

@@ -16,6 +16,7 @@ import {
 } from '../../base/schema.ts';
 import { operationJson } from './http-shapes.ts';
 import type { SettingsInput } from './intents/endpoints.ts';
+import { failureOf } from './intents/failure.ts';
 import type { Manager } from './manager.ts';
 import type { Operation } from './model.ts';
 
@@ -103,20 +104,6 @@ export async function settled(
   const failed = now.find(operation => operation.status === 'failed');
   if (failed) throw failureOf(failed);
   return now;
-}
-
-const CODE = /^([a-z-]+): ([\s\S]*)$/;
-const REFUSALS: ReadonlySet<string> = new Set([
-  'key-revoked',
-  'branch-lsn-invalid',
-  'request-invalid',
-  'driver-missing',
-]);
-
-function failureOf({ action, error = '' }: Operation): Fault {
-  const [, code = '', words = error] = CODE.exec(error) ?? [];
-  if (REFUSALS.has(code)) return new Fault(code as 'request-invalid', words);
-  return new Fault('compute-failed', `${action} failed: ${words}`);
 }
 
 export const withOperations = (

@@ -83,6 +83,8 @@ export class Manager {
     for (const endpoint of this.store.all('endpoints').values()) {
       if (endpoint.state === 'active') await this.takeUp(endpoint);
     }
+    // What is said to run was looked at before anybody is told where.
+    await this.sight.look();
     this.reconciler.start();
   }
 
@@ -109,8 +111,17 @@ export class Manager {
     }
   }
 
-  async stop(): Promise<void> {
+  /** Nothing new is begun; `computes`: those that run are stopped, and started again by the next start. */
+  async stop({ computes }: { readonly computes: boolean }): Promise<void> {
     await this.reconciler.stop();
+    if (computes) {
+      await Promise.all(
+        this.drivers.map(async driver => {
+          const running = await driver.list();
+          await Promise.all(running.map(id => driver.stop(id, 'fast')));
+        }),
+      );
+    }
     await this.catalog.close();
   }
 

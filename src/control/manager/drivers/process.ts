@@ -164,7 +164,7 @@ export class ProcessDriver implements ComputeDriver {
       if (spec.mode === 'primary') {
         const admin = await Admin.connect(this.deps.net, this.deps.random, { directory: sockets, port });
         try {
-          await admin.apply(spec, []);
+          await this.whileHealthy(spec.endpointId, admin.apply(spec, []));
         } finally {
           await admin.end();
         }
@@ -182,6 +182,11 @@ export class ProcessDriver implements ComputeDriver {
     _at: { readonly directory: string; readonly port: number },
     _signal: AbortSignal,
   ): Promise<void> {}
+
+  /** Work that something beside the compute may make endless. */
+  protected whileHealthy<T>(_endpointId: string, work: Promise<T>): Promise<T> {
+    return work;
+  }
 
   private async untilReady(
     { endpointId }: ComputeSpec,

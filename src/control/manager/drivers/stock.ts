@@ -32,6 +32,8 @@ export interface StockDriverDeps extends ProcessDriverDeps {
 interface Follower {
   readonly stop: AbortController;
   readonly done: Promise<unknown>;
+  /** Rejects when it cannot go on. */
+  readonly failed: Promise<never>;
 }
 
 const SLOT = 'lakebed_manager';
@@ -183,23 +185,42 @@ export class StockDriver extends ProcessDriver {
       slot: SLOT,
       pgVersion: facts.pgVersion,
       walSegmentSize: facts.walSegmentSize,
+      originTimeline: facts.timelineId,
       // Whoever wrote before us has ended: its term is the one to come after.
       term,
     };
     const store = { load: async () => state, save: async () => undefined };
     const adoption = {
-      ...{ origin, facts, state, storage, store },
+      ...{ origin, state, storage, store },
       until: 'origin-stopped' as const,
       freshLsn: info.lastRecordLsn,
     };
-    const done = follow(adoption, pageserver, world, () => undefined).catch(error => {
-      if (stop.signal.aborted) return;
-      this.deps.log.error('the log of a stock compute is not followed any more: its commits wait', {
-        endpoint: spec.endpointId,
-        error,
-      });
+    const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => undefined);
+    const done = follow(adoption, pageserver, world, () => undefined).then(
+      () => undefined,
+      error => {
+        if (stop.signal.aborted) return;
+        failed.reject(error);
+        this.giveUp(spec.endpointId, error);
+      },
+    );
+    this.followers.set(spec.endpointId, { stop, done, failed: failed.promise });
+  }
+
+  /** Commits of one that nobody follows would wait for ever: it ends, and is started again from the storage. */
+  private giveUp(endpointId: string, error: unknown): void {
+    const { log, computes } = this.deps;
+    log.error('the log of a stock compute can be followed no further: it ends', {
+      endpoint: endpointId,
+      error,
     });
-    this.followers.set(spec.endpointId, { stop, done });
+    void computes.find(endpointId).then(found => found?.kill('SIGQUIT'));
+  }
+
+  protected override whileHealthy<T>(endpointId: string, work: Promise<T>): Promise<T> {
+    const failed = this.followers.get(endpointId)?.failed;
+    return failed === undefined ? work : Promise.race([work, failed]);
   }
 
   protected override async ended(endpointId: string, how: 'fast' | 'immediate'): Promise<void> {

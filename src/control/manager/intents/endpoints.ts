@@ -16,6 +16,7 @@ import type {
 import { checkName, endpointName } from '../names.ts';
 import { isRevoked, type NewOperation, placementOf, revokedFault } from '../operations/step.ts';
 import { locksOf } from '../plan.ts';
+import { failureOf } from './failure.ts';
 import { findTarget, primaryOf } from './find.ts';
 
 export interface SettingsInput {
@@ -305,13 +306,10 @@ async function wakeNow(manager: Manager, branch: Branch, known: Endpoint | undef
   const now = manager.store.get('endpoints', endpoint.id);
   if (now?.state === 'active' && now.host !== undefined) return now;
   refuseStart(manager, endpoint);
-  throw new Fault(
-    'compute-failed',
-    `compute ${endpoint.id} did not start: ${done?.error ?? 'it was stopped again'}`,
-    {
-      hint: 'Try again; the manager’s log and the compute’s tell more.',
-    },
-  );
+  if (done?.status === 'failed') throw failureOf(done);
+  throw new Fault('compute-failed', `compute ${endpoint.id} was stopped as soon as it was started`, {
+    hint: 'Try again; the manager’s log and the compute’s tell more.',
+  });
 }
 
 async function startAgain(manager: Manager, endpoint: Endpoint): Promise<EndpointAnswer> {
