@@ -51,6 +51,8 @@ const FLAGS = {
 const PID_FILE = 'pageserver.pid';
 /** A Postgres connection that is silent for so long is cut. */
 const IDLE_MS = 10 * 60 * 1000;
+/** More on one Postgres port are refused. */
+const CONNECTIONS_MAX = 10_000;
 
 async function main(): Promise<Log | undefined> {
   const { values, unknown } = parseFlags(FLAGS, process.argv.slice(2));
@@ -138,6 +140,7 @@ async function serve(config: PageserverConfig, log: Log): Promise<Pageserver> {
     initdb: hostInitdb({ distribDir: config.pgDistribDir }),
     net: hostNet({
       idleMs: IDLE_MS,
+      connectionsMax: CONNECTIONS_MAX,
       ...(config.tlsPageService && tls ? { serverTls: tls } : {}),
       clientTls: ca,
     }),

@@ -47,6 +47,8 @@ const ID_FILE = 'safekeeper.id';
 const PID_FILE = 'safekeeper.pid';
 /** A Postgres connection that is silent for so long is cut. */
 const IDLE_MS = 10 * 60 * 1000;
+/** More on one Postgres port are refused. */
+const CONNECTIONS_MAX = 10_000;
 
 async function main(): Promise<Log | undefined> {
   const { values, unknown } = parseSafekeeperFlags(process.argv.slice(2));
@@ -88,6 +90,7 @@ async function serve(
   const ca = values.caFile === undefined ? undefined : readFileSync(values.caFile, 'utf8');
   const net = hostNet({
     idleMs: IDLE_MS,
+    connectionsMax: CONNECTIONS_MAX,
     ...(settings.tlsPg && tls ? { serverTls: tls } : {}),
     clientTls: ca === undefined ? {} : { ca },
   });

@@ -30,7 +30,7 @@ import {
 import type { HttpApi } from '../base/http.ts';
 import type { Listener } from '../base/ports.ts';
 import { makeServer } from './http.ts';
-import type { ReloadingCertificate } from './tls.ts';
+import { cutSlowHandshakes, type ReloadingCertificate } from './tls.ts';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0');
 const SNIFF_MS = 15_000;
@@ -78,6 +78,8 @@ export function listenGrpc(
     else void servePlain(stream, headers, api);
   });
   const one = makeServer(api);
+  // It never listens, its connections are handed to it; but it watches over slow heads only once it believes it does.
+  one.emit('listening');
   const open = new Set<net.Socket>();
   const take = (socket: net.Socket, isTwo: boolean): void => {
     (isTwo ? two : one).emit('connection', socket);
@@ -95,6 +97,7 @@ export function listenGrpc(
   return listenOn(server, options, () => {
     for (const session of sessions) session.destroy();
     for (const socket of open) socket.destroy();
+    one.close();
   });
 }
 
@@ -155,9 +158,8 @@ function tlsServer(
   take: (socket: net.Socket, isTwo: boolean) => void,
 ): tls.Server {
   const options = { ...certificate.pem, minVersion: 'TLSv1.2' as const, ALPNProtocols: ['h2', 'http/1.1'] };
-  const server = tls.createServer({ ...options, handshakeTimeout: SNIFF_MS }, socket =>
-    take(socket, socket.alpnProtocol === 'h2'),
-  );
+  const server = tls.createServer(options, socket => take(socket, socket.alpnProtocol === 'h2'));
+  cutSlowHandshakes(server);
   certificate.onChange(pem => server.setSecureContext({ ...pem, minVersion: 'TLSv1.2' }));
   return server;
 }

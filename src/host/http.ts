@@ -20,7 +20,7 @@ import type { AddressInfo } from 'node:net';
 import { Fault } from '../base/fault.ts';
 import type { HttpAnswer, HttpApi, HttpRequest } from '../base/http.ts';
 import type { Http, HttpCall, HttpReply, Listener } from '../base/ports.ts';
-import type { ReloadingCertificate } from './tls.ts';
+import { cutSlowHandshakes, type ReloadingCertificate } from './tls.ts';
 
 const LIMITS = {
   headersTimeout: 15_000,
@@ -52,7 +52,11 @@ export function makeServer(api: HttpApi, tls?: ReloadingCertificate): Server {
   const server = tls
     ? createSecureServer({ ...LIMITS, ...tls.pem, minVersion: 'TLSv1.2' }, handler)
     : createServer(LIMITS, handler);
-  if (tls) tls.onChange(pem => (server as ReturnType<typeof createSecureServer>).setSecureContext(pem));
+  if (tls) {
+    const secure = server as ReturnType<typeof createSecureServer>;
+    cutSlowHandshakes(secure);
+    tls.onChange(pem => secure.setSecureContext(pem));
+  }
   server.maxConnections = CONNECTIONS_MAX;
   server.on('clientError', (_, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');

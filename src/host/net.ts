@@ -117,10 +117,13 @@ function secure(socket: tls.TLSSocket, done: string, options: NetOptions): Promi
       socket.destroy();
       reject(new Fault('connection-failed', `the TLS handshake failed: ${error.message}`, { cause: error }));
     };
-    socket.setTimeout(HANDSHAKE_MS, () => fail(new Error('timeout')));
+    // From the beginning, not since the last byte: a handshake may be dribbled.
+    const timer = setTimeout(() => fail(new Error('timeout')), HANDSHAKE_MS);
+    socket.once('close', () => clearTimeout(timer));
     socket.once('error', fail);
     socket.once('close', () => fail(new Error('the other end hung up')));
     socket.once(done, () => {
+      clearTimeout(timer);
       socket.removeAllListeners('error');
       socket.removeAllListeners('close');
       resolve(new SocketConnection(socket, options, undefined));

@@ -4,6 +4,7 @@
 // Answers to libs/http-utils/src/tls_certs.rs (ReloadingCertificateResolver).
 
 import { readFileSync, statSync } from 'node:fs';
+import type net from 'node:net';
 import tls from 'node:tls';
 import { Fault } from '../base/fault.ts';
 import type { Log } from '../base/ports.ts';
@@ -63,6 +64,28 @@ export class ReloadingCertificate {
     };
     return `${of(this.files.keyFile)} ${of(this.files.certFile)}`;
   }
+}
+
+/** A handshake that is not done by then is cut. */
+const HANDSHAKE_MS = 15_000;
+
+/** Node's own limit counts from the last byte: a handshake that is dribbled would never meet it. */
+export function cutSlowHandshakes(server: tls.Server): void {
+  const timers = new Map<string, NodeJS.Timeout>();
+  const nameOf = (socket: net.Socket): string => `${socket.remoteAddress} ${socket.remotePort}`;
+  const over = (name: string): void => {
+    clearTimeout(timers.get(name));
+    timers.delete(name);
+  };
+  server.on('connection', (socket: net.Socket) => {
+    const name = nameOf(socket);
+    timers.set(
+      name,
+      setTimeout(() => socket.destroy(), HANDSHAKE_MS),
+    );
+    socket.once('close', () => over(name));
+  });
+  server.on('secureConnection', socket => over(nameOf(socket)));
 }
 
 function readPair(files: TlsFiles): { key: string; cert: string } {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Fault } from '../base/fault.ts';
 import type { Log } from '../base/ports.ts';
 
-const RELOAD_MS = 10_000;
+const RELOAD_MS = 3000;
 
 /** What holds the keys: protocol's TokenVerifier, handed in so that host need not know it. */
 export interface KeyTaker {

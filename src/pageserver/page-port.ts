@@ -37,6 +37,7 @@ async function serveOne(
   await servePq(connection, new PageService(deps), {
     tls,
     password: deps.tokens !== undefined,
+    clock: deps.clock,
     onError: (error, where, query) => {
       const fields = { where, ...(query ? { query } : {}), error };
       // What a client did wrong is no trouble of ours.
