@@ -4,7 +4,7 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { cp, readdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { formatLsn } from '../../src/base/lsn.ts';
 import { readTar } from '../../src/base/tar.ts';
@@ -80,6 +80,28 @@ async function* tarOf(directory: string): AsyncGenerator<Uint8Array> {
   for await (const chunk of tar.stdout) yield chunk as Uint8Array;
 }
 
+/** As BASE_BACKUP sends it: backup_label first, pg_control last of the files, then the log. */
+async function* inServersOrder(directory: string): AsyncGenerator<Uint8Array> {
+  const rank = (path: string): number =>
+    path === 'backup_label' ? 0 : path === 'global/pg_control' ? 2 : path.startsWith('pg_wal/') ? 3 : 1;
+  const paths = (await readdir(directory, { recursive: true, withFileTypes: true }))
+    .filter(entry => entry.isFile())
+    .map(entry => relative(directory, join(entry.parentPath, entry.name)))
+    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+  const args = ['-C', directory, '--no-recursion', '-T', '-', '-cf', '-'];
+  const tar = spawn('tar', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  tar.stdin.end(paths.join('\n'));
+  for await (const chunk of tar.stdout) yield chunk as Uint8Array;
+}
+
+/** Breaks off in the log. */
+async function* beforeLastSegment(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of tar) chunks.push(chunk);
+  const whole = Buffer.concat(chunks);
+  yield whole.subarray(0, whole.length - 24 * 1024 * 1024);
+}
+
 /** A server restored from the import answers as the original did. */
 async function restored(pgdata: PgData, name: string, count: number): Promise<void> {
   const directory = join(postgres!.home, name);
@@ -136,6 +158,12 @@ describe.each([14, 16, 18] as const)('Postgres %i', major => {
     const again = await importTar(tarred, tarOf(copy));
     expectSame(again, imported);
     expect(await differences(tarred, server.dataDirectory)).toEqual([]);
+
+    const served = timelineOf(major);
+    expectSame(await importTar(served, inServersOrder(copy)), imported);
+    expect(await differences(served, server.dataDirectory)).toEqual([]);
+    const cut = importTar(timelineOf(major), beforeLastSegment(inServersOrder(copy)));
+    await expect(cut).rejects.toThrow(/cut short|is missing/);
 
     const wal = join(server.home, 'wal');
     await cp(join(copy, 'pg_wal'), wal, { recursive: true });

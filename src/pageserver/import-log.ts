@@ -4,7 +4,8 @@
 import { Fault, isFault } from '../base/fault.ts';
 import { lsn as asLsn, formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Disk } from '../base/ports.ts';
-import { readTar } from '../base/tar.ts';
+import { readTar, type TarEntry } from '../base/tar.ts';
+import { CONTROL_FILE_PATH } from '../xlog/control-file.ts';
 import { WalReader } from '../xlog/reader.ts';
 import { WalRecord } from '../xlog/record.ts';
 import {
@@ -14,12 +15,12 @@ import {
   segmentSizeIsValid,
   XLOG_BLCKSZ,
 } from '../xlog/segment.ts';
-import { FileImport, type ImportedFiles, isImported, PIECE_BYTES } from './import.ts';
+import { BACKUP_LABEL, FileImport, type ImportedFiles, isImported, PIECE_BYTES } from './import.ts';
 import { Ingest } from './ingest.ts';
 import type { PgData } from './pgdata.ts';
 
 const SEGMENT_PATH = /^(?:pg_wal\/)?([0-9A-F]{24})$/;
-/** Segments that come in a tar wait in memory until the files are in. */
+/** Segments that come in a tar before its files are in wait in memory. */
 const SEGMENTS_KEPT_BYTES_MAX = 4 * 1024 * 1024 * 1024;
 /** XLOG_CHECKPOINT_SHUTDOWN: header, main data's header, CheckPoint. */
 const CHECKPOINT_RECORD_SIZE = 24 + 2 + 88;
@@ -79,30 +80,83 @@ export async function importTar(
   wal?: AsyncIterable<Uint8Array>,
 ): Promise<Imported> {
   const files = new FileImport(pgdata);
-  const segments = new Map<string, Uint8Array>();
-  let kept = 0;
-  const keep = (path: string, bytes: Uint8Array, offset: number, size: number): boolean => {
+  const segments = new TarSegments();
+  const entries = readTar(tar, isWanted, PIECE_BYTES)[Symbol.asyncIterator]();
+  let inServersOrder: boolean | undefined;
+  let hasControl = false;
+  for (let next = await entries.next(); !next.done; next = await entries.next()) {
+    const { name, bytes, offset, size, isDirectory } = next.value;
+    inServersOrder ??= name === BACKUP_LABEL;
+    if (isDirectory) continue;
+    if (segments.keep(next.value)) {
+      // A server sends pg_control last of the files, and then the log in order: it need not be kept, only read.
+      if (inServersOrder && hasControl && wal === undefined) {
+        const take = (segment: string): Promise<Uint8Array | undefined> => segments.upTo(segment, entries);
+        const imported = await finish(pgdata, await files.finish(), take);
+        while (!(await entries.next()).done);
+        return imported;
+      }
+      continue;
+    }
+    await files.piece(name, size, offset, bytes);
+    hasControl ||= name === CONTROL_FILE_PATH && offset + bytes.length === size;
+  }
+  if (wal !== undefined) {
+    for await (const entry of readTar(wal, path => SEGMENT_PATH.test(path), PIECE_BYTES))
+      segments.keep(entry);
+  }
+  return finish(pgdata, await files.finish(), async name => segments.take(name));
+}
+
+const isWanted = (path: string, size: number): boolean =>
+  isImported(path) || (SEGMENT_PATH.test(path) && segmentSizeIsValid(size));
+
+/** Segments that come in a tar: kept until they are asked for. */
+class TarSegments {
+  private readonly whole = new Map<string, Uint8Array>();
+  private keptBytes = 0;
+  private readonly growing = new Map<string, Uint8Array>();
+
+  /** Whether it is one, or a piece of one. */
+  keep({ name: path, bytes, offset, size }: TarEntry): boolean {
     const name = SEGMENT_PATH.exec(path)?.[1];
     if (name === undefined) return false;
-    if (offset === 0) segments.set(name, new Uint8Array(size));
-    segments.get(name)!.set(bytes, offset);
-    if ((kept += bytes.length) > SEGMENTS_KEPT_BYTES_MAX) {
+    if (offset === 0) {
+      this.growing.set(name, new Uint8Array(size));
+      this.keptBytes += size;
+    }
+    const segment = this.growing.get(name)!;
+    segment.set(bytes, offset);
+    if (offset + bytes.length === size) {
+      this.growing.delete(name);
+      this.whole.set(name, segment);
+    }
+    if (this.keptBytes > SEGMENTS_KEPT_BYTES_MAX) {
       throw new Fault('data-directory', 'the archive holds more log than can be kept in memory', {
         hint: 'Import a directory instead, or take the backup anew: its log begins too far back.',
       });
     }
     return true;
-  };
-  const wanted = (path: string, size: number): boolean =>
-    isImported(path) || (SEGMENT_PATH.test(path) && segmentSizeIsValid(size));
-  for await (const { name, bytes, offset, size, isDirectory } of readTar(tar, wanted, PIECE_BYTES)) {
-    if (!isDirectory && !keep(name, bytes, offset, size)) await files.piece(name, size, offset, bytes);
   }
-  if (wal !== undefined) {
-    for await (const e of readTar(wal, path => SEGMENT_PATH.test(path), PIECE_BYTES))
-      keep(e.name, e.bytes, e.offset, e.size);
+
+  /** Given away: each is asked for once. */
+  take(name: string): Uint8Array | undefined {
+    const segment = this.whole.get(name);
+    if (segment === undefined) return undefined;
+    this.whole.delete(name);
+    this.keptBytes -= segment.length;
+    return segment;
   }
-  return finish(pgdata, await files.finish(), async name => segments.get(name));
+
+  /** The same, reading on in the archive for as long as it is not there. */
+  async upTo(name: string, entries: AsyncIterator<TarEntry>): Promise<Uint8Array | undefined> {
+    while (!this.whole.has(name)) {
+      const next = await entries.next();
+      if (next.done) break;
+      this.keep(next.value);
+    }
+    return this.take(name);
+  }
 }
 
 async function finish(pgdata: PgData, files: ImportedFiles, segments: Segments): Promise<Imported> {

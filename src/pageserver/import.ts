@@ -55,7 +55,7 @@ const SMALL_FILE_MAX = 16 * 1024 * 1024;
 
 const MAP_FILE = /^(?:(global)|base\/(\d+)|pg_tblspc\/(\d+)\/(?:[^/]+\/)?(\d+))\/pg_filenode\.map$/;
 const TWOPHASE_FILE = /^pg_twophase\/([0-9A-F]{8}|[0-9A-F]{16})$/;
-const BACKUP_LABEL = 'backup_label';
+export const BACKUP_LABEL = 'backup_label';
 
 /** Whether a file of a data directory says anything to us; segments of the log are asked for elsewhere. */
 export const isImported = (path: string): boolean =>
