@@ -2,10 +2,10 @@
 // behind on the origin. The same of checkouts.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { appendFile, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { lakebed, Origin, placeArgs } from './adopting.ts';
+import { Adopter, lakebed, Origin, opened, placeArgs } from './adopting.ts';
 import { Storage } from './harness.ts';
 
 let storage: Storage;
@@ -75,8 +75,31 @@ test('an origin that cannot be followed is told what to change', async () => {
   expect(await origin.server.sql('select count(*)::int from pg_replication_slots')).toEqual([{ count: 0 }]);
 });
 
+test('a tablespace made, or a promotion, ends what was going well; the branch stays', async () => {
+  const adopter = new Adopter(storage, tenant, origin);
+  adopter.url = as('copier:right');
+  adopter.start();
+  await adopter.event('caught-up');
+  await origin.server.sql(`create tablespace elsewhere location '${await directory('space')}'`);
+  expect(await adopter.exit()).toBe(1);
+  expect(adopter.words).toContain('the origin made a tablespace');
+  await origin.server.sql('drop tablespace elsewhere');
+  const { timeline } = adopter;
+  await opened(storage, { tenant, branch: timeline }, origin, async server => {
+    expect(await server.sql('select count(*)::int from pg_tablespace')).toEqual([{ count: 2 }]);
+  });
+  await origin.server.stop();
+  writeFileSync(join(origin.server.dataDirectory, 'standby.signal'), '');
+  await origin.server.start();
+  await origin.server.sql('select pg_promote()');
+  adopter.start();
+  expect(await adopter.exit()).toBe(1);
+  expect(adopter.words).toContain('it was promoted or restored');
+  adopter.start('--end');
+  expect(await adopter.exit()).toBe(0);
+});
+
 test('a standby is refused', async () => {
-  await appendFile(join(origin.server.dataDirectory, 'postgresql.auto.conf'), '');
   await origin.server.stop();
   writeFileSync(join(origin.server.dataDirectory, 'standby.signal'), '');
   await origin.server.start({ hot_standby: 'on' });
@@ -85,7 +108,7 @@ test('a standby is refused', async () => {
 
 async function directory(name: string): Promise<string> {
   const path = join(origin.server.home, name);
-  await origin.server.sql(`copy (select 1) to program 'mkdir -p ${path}'`);
+  await origin.server.sql(`copy (select 1) to program 'rm -rf ${path} && mkdir -p ${path}'`);
   return path;
 }
 

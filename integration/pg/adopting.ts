@@ -206,7 +206,9 @@ export interface AdoptEvent {
 /** `lakebed adopt` as a process; killed and started again it goes on. */
 export class Adopter {
   readonly events: AdoptEvent[] = [];
-  private readonly command: readonly string[];
+  private readonly args: readonly string[];
+  /** Of the origin. */
+  url: string;
   private child: ChildProcess | undefined;
   private said = '';
 
@@ -214,11 +216,14 @@ export class Adopter {
     mkdirSync(join(storage.dir, 'adopter'), { recursive: true });
     const safekeepers = storage.safekeepers.map(s => `127.0.0.1:${s.port}`).join(',');
     const place = [...placeArgs(storage, tenant), '--safekeepers', safekeepers];
-    this.command = ['adopt', origin.url, '--json', ...place, ...args];
+    this.url = origin.url;
+    this.args = ['--json', ...place, ...args];
   }
 
   start(...args: string[]): void {
-    const child = spawn(LAKEBED, [...this.command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(LAKEBED, ['adopt', this.url, ...this.args, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.child = child;
     let line = '';
     child.stdout?.on('data', piece => {
