@@ -76,7 +76,12 @@ export function difference(
     ...left.filter(line => !inRight.has(line)).map(line => ({ side: '-' as const, line })),
     ...right.filter(line => !inLeft.has(line)).map(line => ({ side: '+' as const, line })),
   ];
-  return only.sort((a, b) => (a.line === b.line ? 0 : a.line < b.line ? -1 : 1));
+  // `rows of t: 10 ...` and `rows of t: 12 ...` are about one thing: the left side's first.
+  const about = (line: string): string => line.split(': ')[0]!;
+  return only.toSorted((a, b) => {
+    const [x, y] = [about(a.line), about(b.line)];
+    return x < y ? -1 : x > y ? 1 : a.side === b.side ? 0 : a.side === '-' ? -1 : 1;
+  });
 }
 
 export const branchDiff: Verb = {
