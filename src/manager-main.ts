@@ -20,6 +20,7 @@ import {
   wholeFlag,
   wordFlag,
 } from './base/flags.ts';
+import { Metrics } from './base/metrics.ts';
 import type { Catalog, Log } from './base/ports.ts';
 import { readRemoteStorage } from './base/remote-storage.ts';
 import { parseTomlValue } from './base/toml.ts';
@@ -39,6 +40,7 @@ import { stockBuild } from './host/initdb.ts';
 import { hostLog, levelOf } from './host/log.ts';
 import { hostNet } from './host/net.ts';
 import { lockPidFile } from './host/pid-file.ts';
+import { processMetrics } from './host/process-metrics.ts';
 import { hostRandom } from './host/random.ts';
 import { loadTokens } from './host/token-keys.ts';
 import { TokenVerifier } from './protocol/jwt.ts';
@@ -106,7 +108,9 @@ async function start(argv: readonly string[]): Promise<Log | undefined> {
     values.authKeys === undefined ? undefined : await loadTokens(values.authKeys, TokenVerifier, log);
   for (const node of pageserversOf(values.pageservers)) await manager.know(node);
   await manager.start();
-  const api = managerApi(manager, { version: packageVersion(), tokens });
+  const metrics = new Metrics();
+  processMetrics(metrics);
+  const api = managerApi(manager, { version: packageVersion(), tokens, metrics });
   const listener = await listenHttp(api, values.listen ?? LISTEN);
   log.info('manager is ready', { http: formatAddress(listener), driver: manager.driverKind() });
   const stop = async (): Promise<void> => {

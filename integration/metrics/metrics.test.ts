@@ -4,19 +4,46 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Daemon } from '../pg/daemon.ts';
 import { type DaemonSet, startDaemons } from '../pg/one-of-each.ts';
+import { freePort } from '../safekeeper/neon-postgres.ts';
 import { DAEMONS, type DaemonName, metricsDocument, metricsOf } from './table.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 
 let dir: string;
 let daemons: DaemonSet;
+const control: Daemon[] = [];
 const exposed = new Map<DaemonName, Map<string, { kind: string; help: string }>>();
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'lakebed-metrics-'));
   daemons = await startDaemons(dir);
+  const [manager, proxy, proxyHttp] = [await freePort(), await freePort(), await freePort()];
+  const [managerUrl, proxyUrl] = [`http://127.0.0.1:${manager}`, `http://127.0.0.1:${proxyHttp}`];
+  control.push(
+    new Daemon({
+      name: 'manager',
+      program: 'manager',
+      dir,
+      statusUrl: `${managerUrl}/status`,
+      args: ['-D', join(dir, 'manager'), '--listen-http', `127.0.0.1:${manager}`],
+    }),
+    new Daemon({
+      name: 'proxy',
+      program: 'proxy',
+      dir,
+      statusUrl: `${proxyUrl}/status`,
+      args: [
+        ...['-l', `127.0.0.1:${proxy}`, '--listen-http', `127.0.0.1:${proxyHttp}`],
+        ...['--manager', managerUrl],
+      ],
+    }),
+  );
+  await Promise.all(control.map(d => d.start()));
   const urls = {
+    manager: managerUrl,
+    proxy: proxyUrl,
     pageserver: daemons.pageserverHttp,
     safekeeper: daemons.safekeeperHttp,
     storage_broker: daemons.brokerHttp,
@@ -24,6 +51,7 @@ beforeAll(async () => {
   for (const daemon of DAEMONS) exposed.set(daemon, await scrape(`${urls[daemon]}/metrics`));
 });
 afterAll(async () => {
+  await Promise.all(control.map(d => d.kill('SIGKILL')));
   await daemons?.stop();
   rmSync(dir, { recursive: true, force: true });
 });

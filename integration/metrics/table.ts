@@ -6,6 +6,8 @@
 
 import { type MetricDescription, Metrics } from '../../src/base/metrics.ts';
 import { Broker } from '../../src/control/broker.ts';
+import { managerMetrics } from '../../src/control/manager/metrics.ts';
+import { ComputeProxy } from '../../src/control/proxy/proxy.ts';
 import { MeteredBlobs } from '../../src/host/blobs-metered.ts';
 import { processMetrics } from '../../src/host/process-metrics.ts';
 import { nodeMetrics } from '../../src/pageserver/node-metrics.ts';
@@ -16,7 +18,7 @@ import { keyMetrics } from '../../src/seal/key-metrics.ts';
 // biome-ignore lint/suspicious/noExplicitAny: it stands in for anything
 const anything: any = new Proxy(() => undefined, { get: () => anything, apply: () => anything });
 
-export type DaemonName = 'pageserver' | 'safekeeper' | 'storage_broker';
+export type DaemonName = 'pageserver' | 'safekeeper' | 'storage_broker' | 'manager' | 'proxy';
 
 function shared(metrics: Metrics): void {
   processMetrics(metrics);
@@ -43,6 +45,17 @@ const DECLARE: Readonly<Record<DaemonName, () => Metrics>> = {
     processMetrics(metrics);
     return metrics;
   },
+  manager() {
+    const metrics = new Metrics();
+    processMetrics(metrics);
+    managerMetrics(metrics, anything);
+    return metrics;
+  },
+  proxy() {
+    const { metrics } = new ComputeProxy(anything, anything);
+    processMetrics(metrics);
+    return metrics;
+  },
 };
 
 export const DAEMONS = Object.keys(DECLARE) as DaemonName[];
@@ -53,6 +66,8 @@ const SECTIONS: readonly (readonly [title: string, of: (names: ReadonlySet<Daemo
   ['Pageserver', names => names.size === 1 && names.has('pageserver')],
   ['Safekeeper', names => names.size === 1 && names.has('safekeeper')],
   ['Broker', names => names.size === 1 && names.has('storage_broker')],
+  ['Manager', names => names.size === 1 && names.has('manager')],
+  ['Proxy', names => names.size === 1 && names.has('proxy')],
   ['Shared by several', names => names.size > 1],
 ];
 

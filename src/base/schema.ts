@@ -195,6 +195,17 @@ export function textual<T>(json: JsonSchema, parse: (text: string) => T): Schema
   };
 }
 
+/** A schema's complaint with its place in front, where it does not have it already. */
+export function parseAt<T>(schema: Schema<T>, value: unknown, where: string): T {
+  try {
+    return schema.parse(value, where);
+  } catch (error) {
+    if (!(error instanceof Fault) || error.message.startsWith(where)) throw error;
+    const hint = error.hint ? { hint: error.hint } : {};
+    throw new Fault('config-invalid', `${where}: ${error.message}`, { ...hint, cause: error });
+  }
+}
+
 const HEX_ID = { pattern: '^[0-9a-fA-F]{32}$' };
 export const tenantIdSchema: Schema<TenantId> = textual({ ...HEX_ID, title: 'TenantId' }, tenantId);
 export const timelineIdSchema: Schema<TimelineId> = textual({ ...HEX_ID, title: 'TimelineId' }, timelineId);

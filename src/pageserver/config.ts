@@ -17,7 +17,17 @@ import { Fault } from '../base/fault.ts';
 import { type Address, parseAddress } from '../base/flags.ts';
 import { parseJson } from '../base/json.ts';
 import { type RemoteStorage, readRemoteStorage } from '../base/remote-storage.ts';
-import { anything, boolean, integer, number, oneOf, type Schema, string, textual } from '../base/schema.ts';
+import {
+  anything,
+  boolean,
+  integer,
+  number,
+  oneOf,
+  parseAt,
+  type Schema,
+  string,
+  textual,
+} from '../base/schema.ts';
 import { parseToml, type TomlTable } from '../base/toml.ts';
 import { effectiveSettings, readSettings, TENANT_DEFAULTS, type TenantSettings } from './tenant-config.ts';
 
@@ -242,19 +252,6 @@ function readRows(table: TomlTable, unknown: (name: string) => void): Read {
     read[name] = parseAt(ROWS[name as keyof Rows], value, `${PAGESERVER_TOML}: ${name}`);
   }
   return read as Read;
-}
-
-/** A schema's complaint with file and key in front, where it does not have them already. */
-function parseAt<T>(schema: Schema<T>, value: unknown, where: string): T {
-  try {
-    return schema.parse(value, where);
-  } catch (error) {
-    if (!(error instanceof Fault) || error.message.startsWith(where)) throw error;
-    throw new Fault('config-invalid', `${where}: ${error.message}`, {
-      ...(error.hint ? { hint: error.hint } : {}),
-      cause: error,
-    });
-  }
 }
 
 type Plain = Omit<

@@ -21,6 +21,7 @@ import {
   object,
   oneOf,
   optional,
+  parseAt,
   type Schema,
   textual,
 } from '../base/schema.ts';
@@ -245,7 +246,7 @@ export function readSettings(
   const found: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(table)) {
     if (!Object.hasOwn(TENANT_SETTINGS, name)) unknown(name);
-    else found[name] = settingOf(name as TenantSettingName).schema.parse(value, `${where}.${name}`);
+    else found[name] = parseAt(settingOf(name as TenantSettingName).schema, value, `${where}.${name}`);
   }
   return found as TenantOverrides;
 }

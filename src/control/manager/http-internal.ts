@@ -9,6 +9,7 @@
 
 import { json, type Route, route, text } from '../../base/http.ts';
 import { parseTenantShard } from '../../base/ids.ts';
+import type { Metrics } from '../../base/metrics.ts';
 import {
   array,
   boolean,
@@ -25,6 +26,7 @@ import { keyJson, nodeJson, operationJson } from './http-shapes.ts';
 import { wake } from './intents/endpoints.ts';
 import { changeKeyConfig, createKey, deleteKey, findKey } from './intents/key-configs.ts';
 import type { Manager } from './manager.ts';
+import { countsOf } from './metrics.ts';
 import type { Change, Placement } from './model.ts';
 
 export function keyRoutes(manager: Manager): Route[] {
@@ -85,7 +87,7 @@ export function keyRoutes(manager: Manager): Route[] {
   ];
 }
 
-export function nodeRoutes(manager: Manager, version: string): Route[] {
+export function nodeRoutes(manager: Manager, version: string, metrics: Metrics): Route[] {
   const { store } = manager;
   return [
     route({
@@ -108,27 +110,9 @@ export function nodeRoutes(manager: Manager, version: string): Route[] {
       summary: 'Metrics, as Prometheus reads them.',
       access: 'open',
       answerType: 'text/plain; version=0.0.4',
-      handle: () => text(exposition(manager), 'text/plain; version=0.0.4'),
+      handle: () => text(metrics.exposition(), 'text/plain; version=0.0.4'),
     }),
   ];
-}
-
-function countsOf({ store }: Manager): Record<string, number> {
-  const endpoints = [...store.all('endpoints').values()];
-  return {
-    projects: store.all('projects').size,
-    branches: store.all('branches').size,
-    endpoints: endpoints.length,
-    endpoints_active: endpoints.filter(endpoint => endpoint.state === 'active').length,
-    operations_open: store.openOperations().length,
-  };
-}
-
-function exposition(manager: Manager): string {
-  const lines = Object.entries(countsOf(manager)).map(
-    ([name, value]) => `# TYPE lakebed_manager_${name} gauge\nlakebed_manager_${name} ${value}`,
-  );
-  return `${lines.join('\n')}\n`;
 }
 
 export function proxyRoutes(manager: Manager): Route[] {

@@ -78,6 +78,7 @@
 
 import { Fault } from '../../base/fault.ts';
 import { HttpApi, type HttpRequest, type Route } from '../../base/http.ts';
+import { Metrics } from '../../base/metrics.ts';
 import { openApiRoute } from '../../base/openapi.ts';
 import { bearerToken, type Scope, type TokenVerifier } from '../../protocol/jwt.ts';
 import { branchRoutes } from './http-branches.ts';
@@ -85,6 +86,7 @@ import { endpointRoutes } from './http-endpoints.ts';
 import { keyRoutes, nodeRoutes, proxyRoutes, upcallRoutes } from './http-internal.ts';
 import { projectRoutes } from './http-projects.ts';
 import type { Manager } from './manager.ts';
+import { managerMetrics } from './metrics.ts';
 
 /** Which scopes of a token open which doors. */
 const SCOPES: Readonly<Record<string, ReadonlySet<Scope>>> = {
@@ -97,15 +99,21 @@ export interface ManagerApiOptions {
   readonly version: string;
   /** Undefined: everybody may do everything. */
   readonly tokens: TokenVerifier | undefined;
+  /** What else the process tells at /metrics is in here already. */
+  readonly metrics?: Metrics;
 }
 
-export function managerApi(manager: Manager, { version, tokens }: ManagerApiOptions): HttpApi {
+export function managerApi(
+  manager: Manager,
+  { version, tokens, metrics = new Metrics() }: ManagerApiOptions,
+): HttpApi {
+  managerMetrics(metrics, () => manager);
   const routes: Route[] = [
     ...projectRoutes(manager),
     ...branchRoutes(manager),
     ...endpointRoutes(manager),
     ...keyRoutes(manager),
-    ...nodeRoutes(manager, version),
+    ...nodeRoutes(manager, version, metrics),
     ...proxyRoutes(manager),
     ...upcallRoutes(manager),
     openApiRoute(() => api),
