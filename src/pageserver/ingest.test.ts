@@ -195,5 +195,6 @@ test('a record of an unknown manager is kept, and counted', async () => {
     START,
   );
   expect(cluster.ingest.unknownRecords).toBe(1);
+  expect(cluster.ingest.unknownRmid).toBe(200);
   expect(await cluster.pgdata.relSize({ ...REL, forkNum: 0 }, START)).toBe(1);
 });

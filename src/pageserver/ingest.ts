@@ -51,8 +51,10 @@ export class Ingest {
   /** Of the records taken in, whether visible yet or not. */
   lastRecordLsn: number;
   prevRecordLsn: number;
-  /** Records of a manager that we have no rows for; their pages cannot be redone. */
+  /** Records of a manager that we have no rows for, an extension's own; their pages cannot be redone. */
   unknownRecords = 0;
+  /** Of the newest of them. */
+  unknownRmid = 0;
 
   private readonly directory: Directory;
   private readonly images: IngestImages;
@@ -149,7 +151,10 @@ export class Ingest {
   private findEffects(record: WalRecord): RecordEffects {
     const rmgr = this.pgdata.dialect.rmgrs[record.rmid];
     const op = rmgr && findOp(rmgr, record.info);
-    if (op === undefined) this.unknownRecords++;
+    if (op === undefined) {
+      this.unknownRecords++;
+      this.unknownRmid = record.rmid;
+    }
     // Tablespaces are kept like any other: only a backup of them is refused (backup-files.ts).
     const effects = record.rmid === RM_TBLSPC_ID ? undefined : op?.effects;
     if (op !== undefined) this.effectsOf[(record.rmid << 8) | record.info] = effects ?? NO_EFFECTS;

@@ -323,6 +323,8 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
   }
 
   leased(lsn: Lsn): boolean {
+    // Before the end of an import there is only a part of the pages, whoever holds a lease.
+    if (lsn < this.index.initdbLsn) return false;
     const now = this.deps.clock.now();
     return this.leases.inGrace(now) || this.leases.isLeased(nextRecordStart(lsn, SEGMENT_SIZE), now);
   }

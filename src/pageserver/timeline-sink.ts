@@ -24,6 +24,9 @@ export class TimelineSink implements WalSink {
   private readonly options: TimelineSinkOptions;
   private readonly ingest: Ingest;
   private readonly timeline: Timeline;
+  /** Of the ingest's, those that were looked at. */
+  private unknownRecords = 0;
+  private readonly toldManagers = new Set<number>();
 
   constructor(options: TimelineSinkOptions) {
     this.options = options;
@@ -50,6 +53,22 @@ export class TimelineSink implements WalSink {
 
   commit(): void {
     this.ingest.advance();
+    if (this.ingest.unknownRecords > this.unknownRecords) this.tellUnknown();
+  }
+
+  /** Once for each manager: an extension that logs its own records goes on doing so. */
+  private tellUnknown(): void {
+    const { unknownRecords, unknownRmid: manager } = this.ingest;
+    this.unknownRecords = unknownRecords;
+    if (this.toldManagers.has(manager)) return;
+    this.toldManagers.add(manager);
+    this.options.log.warn(
+      'records of a resource manager that is not known: pages they change cannot be made',
+      {
+        manager,
+        before: formatLsn(this.lastRecordLsn),
+      },
+    );
   }
 
   ready(signal: AbortSignal): Promise<void> {
