@@ -1,7 +1,8 @@
 // What cannot be adopted, and what is wrong on the way: each told in one sentence with what to do, and nothing left
 // behind on the origin. The same of checkouts.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -73,6 +74,35 @@ test('an origin that cannot be followed is told what to change', async () => {
   await origin.server.stop();
   await origin.server.start({ max_replication_slots: 10 });
   expect(await origin.server.sql('select count(*)::int from pg_replication_slots')).toEqual([{ count: 0 }]);
+});
+
+test('over TLS where the origin insists on it', async () => {
+  const { server } = origin;
+  const files = ['-keyout', join(server.home, 'server.key'), '-out', join(server.home, 'server.crt')];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, '-subj', '/CN=x'], {
+    stdio: 'ignore',
+  });
+  for (const name of ['server.key', 'server.crt']) {
+    chmodSync(join(server.home, name), 0o600);
+    const { uid, gid } = statSync(server.dataDirectory);
+    chownSync(join(server.home, name), uid, gid);
+  }
+  const hba = join(server.dataDirectory, 'pg_hba.conf');
+  const before = await readFile(hba, 'utf8');
+  await writeFile(hba, before.replaceAll(/^host /gm, 'hostssl '));
+  await server.stop();
+  const [ssl_key_file, ssl_cert_file] = ['server.key', 'server.crt'].map(name => join(server.home, name));
+  await server.start({ ssl: 'on', ssl_key_file: ssl_key_file!, ssl_cert_file: ssl_cert_file! });
+  expect(await refused(as('copier:right'))).toContain('add ?sslmode=require to the address');
+  expect(await refused(`${as('copier:right')}?sslmode=verify-full`)).toContain('the TLS handshake failed');
+  const adopter = new Adopter(storage, tenant, origin, '--branch', 'over-tls');
+  adopter.url = `${as('copier:right')}?sslmode=require`;
+  adopter.start('--once');
+  expect(await adopter.exit(), adopter.words).toBe(0);
+  adopter.start('--end');
+  expect(await adopter.exit()).toBe(0);
+  await writeFile(hba, before);
+  await server.sql('select pg_reload_conf()');
 });
 
 test('a tablespace made, or a promotion, ends what was going well; the branch stays', async () => {

@@ -94,9 +94,10 @@ export class Origin {
   }
 
   static async start(major: StockMajor, options: OriginOptions = {}): Promise<Origin> {
+    const settings = { ...SETTINGS, ...options.settings };
+    const server = await StockPostgres.create(major, { initdb: options.initdb ?? INITDB[major], settings });
     const port = await freePort();
-    const settings = { ...SETTINGS, port, ...options.settings };
-    const server = await StockPostgres.start(major, { initdb: options.initdb ?? INITDB[major], settings });
+    await server.start({ port });
     if (options.promoted) {
       await server.stop();
       writeFileSync(join(server.dataDirectory, 'standby.signal'), '');

@@ -96,10 +96,12 @@ function hintFor({ sqlState, message }: ServerError, { user, host, sslmode }: Or
   if (sqlState === '28000' && message.includes('pg_hba.conf')) {
     const kind = sslmode === 'disable' ? 'host' : 'hostssl';
     const from = /host "([^"]+)"/.exec(message)?.[1];
+    const plain = /no encryption|SSL off/.test(message);
     const mask = from === undefined ? 'ADDRESS/32' : `${from}/${from.includes(':') ? 128 : 32}`;
     return (
       `On ${host}, add this line to pg_hba.conf and run SELECT pg_reload_conf():\n` +
-      `    ${kind}  replication  ${user}  ${mask}  scram-sha-256`
+      `    ${kind}  replication  ${user}  ${mask}  scram-sha-256` +
+      (plain ? '\n  Or there is one for TLS alone: then add ?sslmode=require to the address.' : '')
     );
   }
   if (sqlState === '28P01') return `Is this the password of ${user}? It may also come from PGPASSWORD.`;
