@@ -95,9 +95,10 @@ export class AppendClient {
     if (this.failed) throw this.failed;
   }
 
-  /** Sends the next `length` bytes in messages of `messageBytes`; resolves when all are durable. */
+  /** Sends the next `length` bytes in messages of `messageBytes`; resolves when every whole record of them is durable. */
   async push(length: number, messageBytes: number, windowBytes: number): Promise<void> {
     const end = Math.min(this.wal.end, this.at + length) as Lsn;
+    const told = lastBoundary(this.wal.boundaries, end);
     while (this.at < end) {
       if (this.at - this.flushLsn > windowBytes) {
         await this.hear();
@@ -118,7 +119,7 @@ export class AppendClient {
         wal: this.wal.bytes(beginLsn, endLsn),
       });
     }
-    while (this.flushLsn < end) await this.hear();
+    while (this.flushLsn < told) await this.hear();
   }
 
   get left(): number {
@@ -128,4 +129,15 @@ export class AppendClient {
   close(): void {
     this.client.destroy();
   }
+}
+
+/** What a safekeeper tells as flushed is the end of a record. */
+function lastBoundary(boundaries: readonly Lsn[], end: Lsn): Lsn {
+  let [low, high] = [0, boundaries.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (boundaries[middle]! <= end) low = middle;
+    else high = middle - 1;
+  }
+  return boundaries[low]!;
 }

@@ -2,6 +2,7 @@
 // of a disk are worth what the disk is worth just then, so the bare loop runs before and after, and alternates with
 // the single appends.
 
+import { readFileSync } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -140,9 +141,11 @@ async function idle(cluster: Cluster): Promise<Figure[]> {
   await sk.start();
   await new Promise(done => setTimeout(done, 3000));
   const after = await value('process_resident_memory_bytes');
-  const cpuBefore = await value('process_cpu_seconds_total');
+  // Asked of the system: a scrape of so many timelines is work itself.
+  await new Promise(done => setTimeout(done, 2000));
+  const cpuBefore = cpuSeconds(sk.pid);
   await new Promise(done => setTimeout(done, IDLE_SECONDS * 1000));
-  const cpu = (await value('process_cpu_seconds_total')) - cpuBefore;
+  const cpu = cpuSeconds(sk.pid) - cpuBefore;
   await sk.kill('SIGKILL');
   return [
     {
@@ -153,6 +156,12 @@ async function idle(cluster: Cluster): Promise<Figure[]> {
     },
     { name: 'their CPU', value: (cpu / IDLE_SECONDS) * 100, unit: '% of a core' },
   ];
+}
+
+/** Used by a process so far; utime and stime of proc(5), in hundredths. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 const bench: Bench = {

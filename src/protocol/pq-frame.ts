@@ -64,6 +64,8 @@ export interface Frame {
 }
 
 const FIRST_PIECE_BYTES = 64 * 1024;
+/** So much more than has arrived is set aside: an append of 128 KiB, in pieces of 64, is copied once. */
+const GROWTH = 4;
 
 export class FrameReader {
   /** The longest body taken; raise it once the other end is known. */
@@ -162,8 +164,8 @@ export class FrameReader {
   private growBody(needed: number): void {
     const old = this.body!;
     if (needed <= old.length) return;
-    const doubled = Math.max(needed * 2, FIRST_PIECE_BYTES);
-    const grown = new Uint8Array(Math.min(this.bodyLength, doubled));
+    const wider = Math.max(needed * GROWTH, FIRST_PIECE_BYTES);
+    const grown = new Uint8Array(Math.min(this.bodyLength, wider));
     grown.set(old.subarray(0, this.bodyFilled));
     this.body = grown;
   }
