@@ -4,54 +4,33 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Daemon } from '../pg/daemon.ts';
-import { type DaemonSet, startDaemons } from '../pg/one-of-each.ts';
-import { freePort } from '../safekeeper/neon-postgres.ts';
+import { type DaemonSet, type ProxySet, startDaemons, startProxy } from '../pg/one-of-each.ts';
 import { DAEMONS, type DaemonName, metricsDocument, metricsOf } from './table.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 
+/** The manager is not among them: its catalog takes its time. */
+const RUNNING = ['pageserver', 'safekeeper', 'storage_broker', 'proxy'] as const satisfies DaemonName[];
+
 let dir: string;
 let daemons: DaemonSet;
-const control: Daemon[] = [];
+let proxy: ProxySet;
 const exposed = new Map<DaemonName, Map<string, { kind: string; help: string }>>();
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'lakebed-metrics-'));
   daemons = await startDaemons(dir);
-  const [manager, proxy, proxyHttp] = [await freePort(), await freePort(), await freePort()];
-  const [managerUrl, proxyUrl] = [`http://127.0.0.1:${manager}`, `http://127.0.0.1:${proxyHttp}`];
-  control.push(
-    new Daemon({
-      name: 'manager',
-      program: 'manager',
-      dir,
-      statusUrl: `${managerUrl}/status`,
-      args: ['-D', join(dir, 'manager'), '--listen-http', `127.0.0.1:${manager}`],
-    }),
-    new Daemon({
-      name: 'proxy',
-      program: 'proxy',
-      dir,
-      statusUrl: `${proxyUrl}/status`,
-      args: [
-        ...['-l', `127.0.0.1:${proxy}`, '--listen-http', `127.0.0.1:${proxyHttp}`],
-        ...['--manager', managerUrl],
-      ],
-    }),
-  );
-  await Promise.all(control.map(d => d.start()));
+  proxy = await startProxy(dir);
   const urls = {
-    manager: managerUrl,
-    proxy: proxyUrl,
+    proxy: proxy.proxyHttp,
     pageserver: daemons.pageserverHttp,
     safekeeper: daemons.safekeeperHttp,
     storage_broker: daemons.brokerHttp,
   };
-  for (const daemon of DAEMONS) exposed.set(daemon, await scrape(`${urls[daemon]}/metrics`));
+  for (const daemon of RUNNING) exposed.set(daemon, await scrape(`${urls[daemon]}/metrics`));
 });
 afterAll(async () => {
-  await Promise.all(control.map(d => d.kill('SIGKILL')));
+  await proxy?.stop();
   await daemons?.stop();
   rmSync(dir, { recursive: true, force: true });
 });
@@ -79,7 +58,7 @@ test('docs/metrics.md is current', () => {
   expect(written === metricsDocument(), 'run: npm run docs').toBe(true);
 });
 
-test.each(DAEMONS)('what the table says of %s is what it exposes', daemon => {
+test.each(RUNNING)('what the table says of %s is what it exposes', daemon => {
   const told = metricsOf(daemon).map(({ name, kind, help }) => [name, kind, help]);
   const seen = [...exposed.get(daemon)!].map(([name, { kind, help }]) => [name, kind, help]).sort();
   expect(seen).toEqual(told.sort());
@@ -102,7 +81,7 @@ test('every line of a scrape is a comment or a sample of a family declared befor
 
 test('what launchers look for is there, and 0', () => {
   for (const name of ['tenant_manager', 'deletion_queue']) {
-    expect(texts[DAEMONS.indexOf('pageserver')]).toContain(
+    expect(texts[RUNNING.indexOf('pageserver')]).toContain(
       `\npageserver_${name}_unexpected_errors_total 0\n`,
     );
   }

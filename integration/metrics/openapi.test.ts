@@ -6,16 +6,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type DaemonSet, startDaemons } from '../pg/one-of-each.ts';
+import type { Listener } from '../../src/base/ports.ts';
+import { managerApi } from '../../src/control/manager/http-routes.ts';
+import { listenHttp } from '../../src/host/http.ts';
+import { type DaemonSet, type ProxySet, startDaemons, startProxy } from '../pg/one-of-each.ts';
+import { anything } from './table.ts';
 
 let dir: string;
-let daemons: DaemonSet;
+let storage: DaemonSet;
+let proxy: ProxySet;
+let manager: Listener;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'lakebed-openapi-'));
-  daemons = await startDaemons(dir);
+  storage = await startDaemons(dir);
+  proxy = await startProxy(dir);
+  // Its routes, without a manager behind them: nothing here asks for more than what there is.
+  const api = managerApi(anything, { version: '1', tokens: undefined });
+  manager = await listenHttp(api, { host: '127.0.0.1', port: 0 });
 });
 afterAll(async () => {
-  await daemons?.stop();
+  await Promise.all([storage?.stop(), proxy?.stop(), manager?.close()]);
   rmSync(dir, { recursive: true, force: true });
 });
 
@@ -29,9 +39,17 @@ interface Document {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 }
 
-describe.each(['brokerHttp', 'safekeeperHttp', 'pageserverHttp'] as const)('%s', which => {
+const PORTS: Readonly<Record<string, () => string>> = {
+  broker: () => storage.brokerHttp,
+  safekeeper: () => storage.safekeeperHttp,
+  pageserver: () => storage.pageserverHttp,
+  proxy: () => proxy.proxyHttp,
+  manager: () => `http://127.0.0.1:${manager.port}`,
+};
+
+describe.each(Object.keys(PORTS))('%s', which => {
   const load = async (): Promise<Document> => {
-    const reply = await fetch(`${daemons[which]}/openapi.json`);
+    const reply = await fetch(`${PORTS[which]!()}/openapi.json`);
     expect(reply.status).toBe(200);
     expect(reply.headers.get('content-type')).toContain('application/json');
     return (await reply.json()) as Document;
@@ -60,7 +78,7 @@ describe.each(['brokerHttp', 'safekeeperHttp', 'pageserverHttp'] as const)('%s',
   });
 
   test('what it lists is served, and a method it does not list is refused', async () => {
-    const base = daemons[which];
+    const base = PORTS[which]!();
     for (const [path, operations] of Object.entries((await load()).paths)) {
       const url = base + path.replace(/\{\w+\}/g, 'x'.repeat(3));
       // Asked for with the one method that no route has: the path is known, the method is not.

@@ -16,7 +16,7 @@ import { SafekeeperMetrics } from '../../src/safekeeper/metrics.ts';
 import { keyMetrics } from '../../src/seal/key-metrics.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: it stands in for anything
-const anything: any = new Proxy(() => undefined, { get: () => anything, apply: () => anything });
+export const anything: any = new Proxy(() => undefined, { get: () => anything, apply: () => anything });
 
 export type DaemonName = 'pageserver' | 'safekeeper' | 'storage_broker' | 'manager' | 'proxy';
 

@@ -1,4 +1,5 @@
-// One daemon of each kind, of `bin`, on ports of the system's choosing: for suites about what all of them do.
+// One daemon of each kind, of `bin`, on ports of the system's choosing: for suites about what all of them do. A proxy is
+// started apart: most suites do without.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -96,4 +97,27 @@ export async function startDaemons(dir: string, options: DaemonSetOptions = {}):
     ports: { broker, safekeeper, safekeeperHttp, pageserver, pageserverHttp },
     stop,
   };
+}
+
+export interface ProxySet {
+  readonly proxyHttp: string;
+  stop(): Promise<void>;
+}
+
+/** A proxy whose manager is away. */
+export async function startProxy(dir: string): Promise<ProxySet> {
+  const [port, http] = [await freePort(), await freePort()];
+  const proxyHttp = `http://127.0.0.1:${http}`;
+  const proxy = new Daemon({
+    name: 'proxy',
+    program: 'proxy',
+    dir,
+    statusUrl: `${proxyHttp}/status`,
+    args: [
+      ...['-l', `127.0.0.1:${port}`, '--listen-http', `127.0.0.1:${http}`],
+      ...['--manager', 'http://127.0.0.1:1'],
+    ],
+  });
+  await proxy.start();
+  return { proxyHttp, stop: async () => void (await proxy.kill('SIGKILL')) };
 }
