@@ -81,7 +81,9 @@ async function run(input: VerbInput, world: World): Promise<number> {
   const store = adoptStore(place, branch, world);
   const { tenant, timeline } = await timelineOf(input, world, place, store, branch);
   const storage = place.storage(tenant);
-  const teller = flagOption(input, 'json') ? new Lines(world) : new Words(world, branch);
+  const teller = flagOption(input, 'json')
+    ? new Lines(world)
+    : new Words(world, branch, place.tenant === undefined);
   try {
     const maxRateKbPerSecond = rateOf(textOption(input, 'maxRate'));
     const options = { origin: input.args[0]!, storage, store, until, timeline, maxRateKbPerSecond };
@@ -166,6 +168,7 @@ class Lines {
 class Words {
   private readonly world: World;
   private readonly branch: string;
+  private readonly here: boolean;
   private bar: Progress | undefined;
   private startedMs = 0;
   private copiedBytes = 0;
@@ -173,9 +176,11 @@ class Words {
   private lagTold = '';
   private trouble = '';
 
-  constructor(world: World, branch: string) {
+  /** `here`: on this machine's Lakebed, as a project of its manager. */
+  constructor(world: World, branch: string, here: boolean) {
     this.world = world;
     this.branch = branch;
+    this.here = here;
   }
 
   private say(text: string): void {
@@ -256,9 +261,12 @@ class Words {
 
   end(ended: string, commitLsn: string, timeline: string): void {
     this.close();
+    const compute = this.here
+      ? `lakebed compute create main --project ${this.branch}`
+      : `start a compute on timeline ${timeline}`;
     const how: Readonly<Record<string, string>> = {
       'caught-up': `Done: ${commitLsn} is on a quorum and in the pageserver. The slot stays: the same command follows on.`,
-      'origin-stopped': `Ready to switch over: start a compute on timeline ${timeline} at ${commitLsn}.`,
+      'origin-stopped': `Ready to switch over, at ${commitLsn}: ${compute}`,
       'taken-over': `Another writer has taken the branch over, after ${commitLsn}.`,
       interrupted: 'Stopped; the same command goes on from here.',
     };
