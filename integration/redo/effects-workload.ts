@@ -247,12 +247,25 @@ async function marks(postgres: StockPostgres): Promise<void> {
     'alter system set full_page_writes = off',
     'select pg_reload_conf()',
   ]);
-  await sleep(1500);
+  await untilFullPageWrites(postgres, false);
   // With full_page_writes off, a hint on a page last written before the checkpoint is logged without an image.
   await script(postgres, ['insert into t values (-30)', 'checkpoint', 'select count(*) from t']);
   await script(postgres, ['alter system reset full_page_writes', 'select pg_reload_conf()']);
-  await sleep(1500);
+  await untilFullPageWrites(postgres, true);
   await script(postgres, ['insert into t values (-31)', 'checkpoint', 'select count(*) from t']);
+}
+
+/** The checkpointer takes over the setting in its own time; each checkpoint notes what it then was. */
+async function untilFullPageWrites(postgres: StockPostgres, wanted: boolean): Promise<void> {
+  for (let tries = 0; tries < 600; tries++) {
+    await postgres.sql('checkpoint');
+    const [{ full_page_writes: now }] = await postgres.sql(
+      'select full_page_writes from pg_control_checkpoint()',
+    );
+    if (now === wanted) return;
+    await sleep(50);
+  }
+  throw new Error(`full_page_writes did not become ${wanted}`);
 }
 
 /** A million transactions, then everything frozen: whole segments of each SLRU become useless. */

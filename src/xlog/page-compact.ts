@@ -97,6 +97,13 @@ function corruptedLengths(total: number, space: number): RangeError {
   return new RangeError(`corrupted item lengths: total ${total}, available space ${space}`);
 }
 
+/** ItemIdSetUnused for all that are: whatever else they hold goes. */
+function clearUnused(view: DataView, end: number): void {
+  for (let at = PAGE_HEADER_SIZE; at < end; at += ITEM_ID_SIZE) {
+    if (((view.getInt32(at, true) >>> 15) & 3) === LP_UNUSED) view.setInt32(at, 0, true);
+  }
+}
+
 /**
  * PageRepairFragmentation: after pruning, close the gaps between tuples. With `truncate` (15 and later) unused
  * line pointers at the end of the array go; 14 keeps them for vacuum's second pass.
@@ -109,36 +116,40 @@ export function pageRepairFragmentation(p: Page, truncate: boolean): void {
   const lower = pdLower(p);
   const lineCount = pageGetMaxOffsetNumber(p);
   const end = PAGE_HEADER_SIZE + ITEM_ID_SIZE * lineCount;
+  // Which line pointers are used and have storage is as good as random: counted without a branch to mispredict.
   let stored = 0;
-  let unused = 0;
-  let total = 0;
-  let usedEnd = PAGE_HEADER_SIZE;
-  let lastOffset = special;
-  let presorted = true;
+  let used = 0;
+  let stale = 0;
   for (let at = PAGE_HEADER_SIZE; at < end; at += ITEM_ID_SIZE) {
     const itemId = view.getInt32(at, true);
-    if (((itemId >>> 15) & 3) === LP_UNUSED) {
-      if (itemId !== 0) view.setInt32(at, 0, true);
-      unused++;
-      continue;
-    }
-    usedEnd = at + ITEM_ID_SIZE;
-    const aligned = ((itemId >>> 17) + 7) & ~7;
-    if (aligned === 0) continue;
+    const isUsed = (0 - ((itemId >>> 15) & 3)) >>> 31;
+    itemIds[stored] = itemId;
+    itemIdPlaces[stored] = at;
+    stored += isUsed & ((0 - (itemId >>> 17)) >>> 31);
+    used += isUsed;
+    stale |= itemId & (isUsed - 1);
+  }
+  if (stale !== 0) clearUnused(view, end);
+  let total = 0;
+  let lastOffset = special;
+  let presorted = true;
+  for (let i = 0; i < stored; i++) {
+    const itemId = itemIds[i]!;
     const offset = itemId & 0x7fff;
     if (lastOffset > offset) lastOffset = offset;
     else presorted = false;
     if (offset < upper || offset >= special) throw new RangeError(`corrupted line pointer: ${offset}`);
-    itemIds[stored] = itemId;
-    itemIdPlaces[stored] = at;
-    stored++;
-    total += aligned;
+    total += ((itemId >>> 17) + 7) & ~7;
   }
   if (total > special - lower) throw corruptedLengths(total, special - lower);
   if (stored === 0) setPdUpper(p, special);
   else compactifyTuples(p, stored, presorted);
 
-  if (truncate && usedEnd !== end) {
+  let unused = lineCount - used;
+  if (truncate && unused > 0) {
+    let usedEnd = end;
+    while (usedEnd > PAGE_HEADER_SIZE && view.getInt32(usedEnd - ITEM_ID_SIZE, true) === 0)
+      usedEnd -= ITEM_ID_SIZE;
     unused -= (end - usedEnd) / ITEM_ID_SIZE;
     setPdLower(p, lower - (end - usedEnd));
   }

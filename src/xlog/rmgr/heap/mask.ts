@@ -37,6 +37,6 @@ export const heapMask: PageMask = (page, blkno) => {
       }
     }
     const length = itemId >>> 17;
-    if (length !== 0) bytes.fill(0, tuple + length, tuple + maxAlign(length));
+    if ((length & 7) !== 0) bytes.fill(0, tuple + length, tuple + maxAlign(length));
   }
 };

@@ -42,29 +42,35 @@ const FROZEN_TRANSACTION_ID = 2;
 export const FREEZE_PLAN_SIZE = 12;
 const FREEZE_TUPLE_SIZE = 12;
 
-function checkLinePointer(page: Page, offnum: number): number {
-  if (offnum === 0 || offnum > pageGetMaxOffsetNumber(page)) {
-    throw new RangeError(`no line pointer ${offnum}, the page has ${pageGetMaxOffsetNumber(page)}`);
-  }
-  return offnum;
+function noLinePointer(offnum: number, max: number): RangeError {
+  return new RangeError(`no line pointer ${offnum}, the page has ${max}`);
 }
 
 /** The line pointers of heap_page_prune_execute: pairs, then two plain lists, as u16 in the record. */
 function setRedirected(page: Page, view: DataView, offset: number, count: number): void {
+  const max = pageGetMaxOffsetNumber(page);
   for (let at = offset; at < offset + 4 * count; at += 4) {
-    itemIdSetRedirect(page, checkLinePointer(page, view.getUint16(at, true)), view.getUint16(at + 2, true));
+    const offnum = view.getUint16(at, true);
+    if (offnum === 0 || offnum > max) throw noLinePointer(offnum, max);
+    itemIdSetRedirect(page, offnum, view.getUint16(at + 2, true));
   }
 }
 
 function setDead(page: Page, view: DataView, offset: number, count: number): void {
+  const max = pageGetMaxOffsetNumber(page);
   for (let at = offset; at < offset + 2 * count; at += 2) {
-    itemIdSetDead(page, checkLinePointer(page, view.getUint16(at, true)));
+    const offnum = view.getUint16(at, true);
+    if (offnum === 0 || offnum > max) throw noLinePointer(offnum, max);
+    itemIdSetDead(page, offnum);
   }
 }
 
 function setUnused(page: Page, view: DataView, offset: number, count: number): void {
+  const max = pageGetMaxOffsetNumber(page);
   for (let at = offset; at < offset + 2 * count; at += 2) {
-    itemIdSetUnused(page, checkLinePointer(page, view.getUint16(at, true)));
+    const offnum = view.getUint16(at, true);
+    if (offnum === 0 || offnum > max) throw noLinePointer(offnum, max);
+    itemIdSetUnused(page, offnum);
   }
 }
 
