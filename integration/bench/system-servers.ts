@@ -67,9 +67,13 @@ export interface Lakebed extends Server {
 
 export async function lakebedServer(
   major: number,
-  options: { toml?: readonly string[]; settings?: Readonly<Record<string, string>> } = {},
+  options: { settings?: Readonly<Record<string, string>> } = {},
 ): Promise<Lakebed> {
-  const storage = await Storage.start({ pageserverToml: options.toml ?? [], walBackup: true });
+  const storage = await Storage.start({
+    walBackup: true,
+    // However full the machine's disk is: nothing is given up in the middle of a measurement.
+    pageserverToml: ['disk_usage_based_eviction = { enabled = false }'],
+  });
   const tenant = await storage.createTenant();
   const timeline = await storage.createTimeline(tenant, { pgVersion: major });
   const settings = {

@@ -176,7 +176,7 @@ function otherFaults(): FaultKind[] {
       name: 'the compute stands still',
       touches: ['compute'],
       async run({ compute }) {
-        const pids = family(compute.pid);
+        const pids = compute.running ? family(compute.pid) : [];
         signalAll(pids, 'SIGSTOP');
         await pause(STILL_MS);
         signalAll(pids, 'SIGCONT');

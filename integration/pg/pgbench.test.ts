@@ -14,7 +14,7 @@ const SUMS = `
          (select sum(bbalance) from pgbench_branches)::text as branches,
          (select coalesce(sum(delta), 0) from pgbench_history)::text as history`;
 
-describe.each(majors.slice(-1))('Neon Postgres %i', major => {
+describe.each(majors)('Neon Postgres %i', major => {
   let storage: Storage;
   let compute: Compute;
   let ids: { tenant: string; timeline: string };
