@@ -61,6 +61,8 @@ export interface NodeOptions {
   readonly initdb?: Initdb;
   readonly log?: Log;
   readonly startReceiver?: NodeDeps['startReceiver'];
+  /** What becomes of a tenant's keys; they are there unless told. */
+  readonly claimKeys?: NodeDeps['claimKeys'];
   /** How late a put may arrive that was not answered: deletions wait for it, and what safekeepers are told. */
   readonly ripeMs?: number;
 }
@@ -99,7 +101,7 @@ export function pageserverNode(world: NodeWorld, options: NodeOptions): Tenants 
     log,
     disk,
     vault: (directory, scope) => openVault({ disk, directory, scope, keys: keys.of(scope.tenant), random }),
-    claimKeys: async () => undefined,
+    claimKeys: options.claimKeys ?? (async () => undefined),
     releaseKeys: () => undefined,
     initdb: options.initdb ?? noInitdb,
     superuser: 'cloud_admin',

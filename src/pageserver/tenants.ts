@@ -32,6 +32,8 @@ export const ACTIVE_WAIT_MS = 5000;
 const REOPEN_MS = 5000;
 /** Tenants whose configuration is read at once. */
 const STARTS_AT_ONCE = 16;
+/** A start waits so long for all of them; the rest goes on beside what is served. */
+const START_MS = 5000;
 
 interface Slot {
   readonly at: TenantShard;
@@ -68,9 +70,22 @@ export class Tenants implements ServedTimelines {
     const answer = await controlPlane.reAttach(kept.size === 0, this.stopping.signal);
     const wanted = answer ? saidOf(answer) : new Map([...kept].map(([name, at]) => [name, { at }]));
     for (const [name, at] of kept) if (!wanted.has(name)) await disk.removeTree(tenantDirectory(at));
+    for (const [name, { at }] of wanted) this.closed.set(name, notYet(at));
     const turns = new Semaphore(STARTS_AT_ONCE);
-    await Promise.all([...wanted.values()].map(one => turns.run(() => this.bringBack(one))));
+    const all = Promise.all([...wanted.values()].map(one => turns.run(() => this.bringBack(one))));
+    // A key service that does not answer holds up its tenants, not the node.
+    await this.within(START_MS, all);
     log.info('tenants are being attached', { known: kept.size, attached: wanted.size });
+  }
+
+  private async within(ms: number, work: Promise<unknown>): Promise<void> {
+    const done = new AbortController();
+    const late = this.deps.clock.sleep(ms, done.signal).catch(() => undefined);
+    work.catch(error => {
+      if (!this.stopping.signal.aborted) throw error;
+    });
+    await Promise.race([work, late]);
+    done.abort(new Error('no longer waited for'));
   }
 
   /** Every tenant directory. */
@@ -110,6 +125,7 @@ export class Tenants implements ServedTimelines {
     } catch (error) {
       if (!isFault(error) || this.stopping.signal.aborted) throw error;
       const name = shardText(one.at);
+      if (!this.closed.has(name)) return;
       this.deps.log.error('a tenant cannot be attached now; it is tried again', {
         tenant: name,
         error: error.message,
@@ -127,8 +143,10 @@ export class Tenants implements ServedTimelines {
     const kept = await this.readConfig(at);
     const raise = this.deps.controlPlane.standsAlone ? 1 : 0;
     const conf = said ? locationSaid(said, kept) : kept && raised(kept, raise);
-    if (conf) await this.upsert(at, conf);
-    else this.deps.log.error('a tenant is not attached: nobody says how', { tenant: shardText(at) });
+    if (!this.closed.has(shardText(at))) return; // somebody said since how it is to be here
+    if (conf) return this.upsert(at, conf);
+    this.closed.delete(shardText(at));
+    this.deps.log.error('a tenant is not attached: nobody says how', { tenant: shardText(at) });
   }
 
   private async reopen(one: Said): Promise<void> {
@@ -136,7 +154,7 @@ export class Tenants implements ServedTimelines {
     const name = shardText(one.at);
     for (;;) {
       await clock.sleep(REOPEN_MS, this.stopping.signal);
-      if (!this.closed.has(name)) return; // somebody said since how it is to be here
+      if (!this.closed.has(name)) return;
       try {
         await this.place(one);
         this.closed.delete(name);
@@ -378,6 +396,11 @@ function shardOf(name: string): TenantShard | undefined {
     return undefined;
   }
 }
+
+const notYet = (at: TenantShard): Fault =>
+  new Fault('tenant-busy', `tenant ${shardText(at)} is not attached yet`, {
+    hint: 'The node has just started; try again.',
+  });
 
 const moved = (at: TenantShard): Fault =>
   new Fault('reconnect-requested', `tenant ${shardText(at)} is no longer served here`, {
