@@ -14,6 +14,7 @@ import type {
   ComputeDriver,
   ComputeSpec,
   Delta,
+  Started,
 } from '../../src/control/manager/drivers/driver.ts';
 import type { KeyUse, ManagerKeys, SealedPassword } from '../../src/control/manager/keys.ts';
 import type { Node } from '../../src/control/manager/model.ts';
@@ -103,7 +104,7 @@ export class ManagerWorld {
     this.table(name).set(row.id, JSON.parse(JSON.stringify(row)) as Record<string, unknown>);
   }
 
-  startCompute(spec: ComputeSpec): ComputeAddress {
+  startCompute(spec: ComputeSpec): Started {
     const timeline = this.tenant(spec.tenantId).timelines.get(spec.timelineId);
     must(timeline !== undefined, `compute ${spec.endpointId} starts on a timeline that is not there`);
     must(!this.revoked.has(spec.tenantId), `compute ${spec.endpointId} starts on a revoked key`);
@@ -116,7 +117,7 @@ export class ManagerWorld {
     this.starts++;
     const port = this.ports++;
     this.computes.set(spec.endpointId, { spec, port });
-    return { host: '127.0.0.1', port };
+    return { host: '127.0.0.1', port, timings: {} };
   }
 
   /** A commit on a branch that runs. */

@@ -4,8 +4,8 @@
 // itself and a loss of power only with what is done here: the WAL segments that changed are synced after every commit.
 // Its data files are written when it closes (it has no checkpointer), and synced then, all of them.
 
-import { type Dirent, existsSync, statSync } from 'node:fs';
-import { mkdir, open, readdir, stat } from 'node:fs/promises';
+import { type Dirent, existsSync, readdirSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import { Fault } from '../base/fault.ts';
@@ -46,8 +46,8 @@ async function openDatabase(directory: string | undefined): Promise<PGlite> {
 }
 
 function sqlOf(database: PGlite, directory: string | undefined): Sql {
-  let syncedMs = Date.now();
   let commits = 0;
+  const segments = directory === undefined ? undefined : new Segments(join(directory, 'pg_wal'));
   return {
     async query(text, values = []) {
       const { rows } = await database.query<Record<string, unknown>>(text, [...values]);
@@ -63,30 +63,51 @@ function sqlOf(database: PGlite, directory: string | undefined): Sql {
     },
     async settle() {
       if (directory === undefined) return;
-      const since = syncedMs;
-      syncedMs = Date.now();
-      await syncSegments(join(directory, 'pg_wal'), since);
+      await segments!.sync();
       if (++commits % COMMITS_PER_CHECKPOINT !== 0) return;
       await database.query('CHECKPOINT');
       await syncTree(directory);
     },
     async close() {
       await database.close();
+      await segments?.close();
       if (directory !== undefined) await syncTree(directory);
     },
   };
 }
 
-/** Clocks of files are coarse: what changed shortly before counts as changed. */
-const COARSE_MS = 2000;
+/** The WAL segments, held open: a commit writes into one, now and then into the next. */
+class Segments {
+  private readonly directory: string;
+  private readonly open = new Map<string, { handle: FileHandle; changedMs: number }>();
 
-async function syncSegments(directory: string, sinceMs: number): Promise<void> {
-  for (const name of await readdir(directory)) {
-    const path = join(directory, name);
-    const found = statSync(path, { throwIfNoEntry: false });
-    if (found?.isFile() && found.mtimeMs >= sinceMs - COARSE_MS) await syncPath(path);
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  async sync(): Promise<void> {
+    for (const name of readdirSync(this.directory)) {
+      const path = join(this.directory, name);
+      const found = statSync(path, { throwIfNoEntry: false });
+      if (!found?.isFile()) continue;
+      const known = this.open.get(name);
+      // Clocks of files are coarse: what changed a moment ago may have changed again.
+      if (known && known.changedMs === found.mtimeMs && Date.now() - found.mtimeMs > COARSE_MS) continue;
+      const handle = known?.handle ?? (await open(path, 'r+'));
+      await handle.datasync();
+      this.open.set(name, { handle, changedMs: found.mtimeMs });
+    }
+    if (this.open.size > SEGMENTS_OPEN_MAX) await this.close();
+  }
+
+  async close(): Promise<void> {
+    for (const { handle } of this.open.values()) await handle.close();
+    this.open.clear();
   }
 }
+
+const COARSE_MS = 2000;
+const SEGMENTS_OPEN_MAX = 8;
 
 async function syncTree(directory: string): Promise<void> {
   const entries: Dirent[] = await readdir(directory, { recursive: true, withFileTypes: true });

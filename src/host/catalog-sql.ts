@@ -34,7 +34,7 @@ export async function sqlCatalog(sql: Sql, migrations: readonly CatalogMigration
     commit: changes =>
       unavailable(async () => {
         await sql.transaction(async inside => {
-          for (const change of changes) await apply(inside, change, columns);
+          for (const batch of batchesOf(changes)) await apply(inside, batch, columns);
         });
         await sql.settle();
       }),
@@ -42,28 +42,48 @@ export async function sqlCatalog(sql: Sql, migrations: readonly CatalogMigration
   };
 }
 
+type Put = Extract<CatalogChange, { readonly put: string }>;
+
+/** Rows put into one table next to each other are one statement; an id twice in one is not allowed to it. */
+function batchesOf(changes: readonly CatalogChange[]): (readonly Put[] | CatalogChange)[] {
+  const batches: (Put[] | CatalogChange)[] = [];
+  for (const change of changes) {
+    const last = batches.at(-1);
+    const goesOn =
+      'put' in change &&
+      Array.isArray(last) &&
+      last[0]!.put === change.put &&
+      last.every(other => other.row['id'] !== change.row['id']);
+    if (goesOn) last.push(change);
+    else batches.push('put' in change ? [change] : change);
+  }
+  return batches;
+}
+
 async function apply(
   sql: Pick<Sql, 'query'>,
-  change: CatalogChange,
+  batch: readonly Put[] | CatalogChange,
   columns: Map<string, string>,
 ): Promise<void> {
-  if ('remove' in change) {
-    await sql.query(`DELETE FROM ${quoted(change.remove)} WHERE id = $1`, [change.id]);
+  if ('remove' in batch) {
+    await sql.query(`DELETE FROM ${quoted(batch.remove)} WHERE id = $1`, [batch.id]);
     return;
   }
-  const table = quoted(change.put);
+  const puts = batch as readonly Put[];
+  const name = puts[0]!.put;
+  const table = quoted(name);
   let assignments = columns.get(table);
   if (assignments === undefined) {
     const found = await sql.query(
       "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 AND column_name <> 'id'",
-      [change.put],
+      [name],
     );
     assignments = found.map(({ column_name: name }) => `"${name}" = excluded."${name}"`).join(', ');
     columns.set(table, assignments);
   }
   await sql.query(
-    `INSERT INTO ${table} SELECT * FROM json_populate_record(null::${table}, $1::json) ON CONFLICT (id) DO UPDATE SET ${assignments}`,
-    [JSON.stringify(change.row)],
+    `INSERT INTO ${table} SELECT * FROM json_populate_recordset(null::${table}, $1::json) ON CONFLICT (id) DO UPDATE SET ${assignments}`,
+    [JSON.stringify(puts.map(put => put.row))],
   );
 }
 

@@ -4,6 +4,7 @@ import { json, type Route, route } from '../../base/http.ts';
 import { array, boolean, nullable, object, oneOf, optional, string } from '../../base/schema.ts';
 import {
   BRANCH,
+  listAnswer,
   PAGE,
   PROJECT,
   pageOf,
@@ -14,7 +15,14 @@ import {
   WAIT,
   withOperations,
 } from './http-common.ts';
-import { branchJson, connectionUri, databaseJson, endpointJson, roleJson } from './http-shapes.ts';
+import {
+  branchJson,
+  branchText,
+  connectionUri,
+  databaseJson,
+  endpointJson,
+  roleJson,
+} from './http-shapes.ts';
 import {
   changeBranch,
   createBranch,
@@ -86,7 +94,7 @@ function listRoutes(manager: Manager): Route[] {
         const all = store.branchesOf(findProject(store, params.project_id).id);
         const rows = word === '' ? all : all.filter(b => `${b.id} ${b.name}`.toLowerCase().includes(word));
         const { page, pagination } = pageOf(rows, query, 10_000);
-        return json({ branches: page.map(branchJson), pagination });
+        return listAnswer('branches', page.map(branchText), pagination);
       },
     }),
     route({

@@ -1,7 +1,7 @@
 // What the routes of the API share: pages of lists, times and names in calls, answers that carry operations.
 
 import { Fault } from '../../base/fault.ts';
-import { type HttpAnswer, json } from '../../base/http.ts';
+import { type HttpAnswer, json, text } from '../../base/http.ts';
 import {
   boolean,
   number,
@@ -79,6 +79,16 @@ export function pageOf<T extends { readonly id: string }>(
   const page = rows.slice(after + 1, after + 1 + limit);
   const last = page.at(-1);
   return { page, pagination: last && after + 1 + limit < rows.length ? { cursor: last.id } : undefined };
+}
+
+/** A page of rows that are JSON texts already. */
+export function listAnswer(
+  name: string,
+  texts: readonly string[],
+  pagination: { cursor: string } | undefined,
+): HttpAnswer {
+  const rest = pagination === undefined ? '' : `,"pagination":${JSON.stringify(pagination)}`;
+  return text(`{"${name}":[${texts.join(',')}]${rest}}`, 'application/json');
 }
 
 /** How long an answer waits for its operations by itself: most are over by then. */

@@ -5,6 +5,7 @@ import { json, type Route, route } from '../../base/http.ts';
 import { boolean, integer, object, optional, string } from '../../base/schema.ts';
 import {
   API,
+  listAnswer,
   PAGE,
   PROJECT,
   pageOf,
@@ -20,6 +21,7 @@ import {
   databaseJson,
   endpointJson,
   operationJson,
+  operationText,
   projectJson,
   roleJson,
 } from './http-shapes.ts';
@@ -229,7 +231,7 @@ function operationRoutes({ store }: Manager): Route[] {
       handle: ({ params, query }) => {
         const project = findProject(store, params.project_id);
         const { page, pagination } = pageOf(store.operationsOf(project.id).reverse(), query);
-        return json({ operations: page.map(operationJson), pagination });
+        return listAnswer('operations', page.map(operationText), pagination);
       },
     }),
     route({

@@ -119,6 +119,7 @@ export function operationJson(operation: Operation): Json {
     retry_at: operation.retryAt === 0 ? undefined : iso(operation.retryAt),
     created_at: iso(operation.createdAt),
     updated_at: iso(operation.updatedAt),
+    timings: operation.details['timings'],
     total_duration_ms: operation.updatedAt - operation.createdAt,
   };
 }
@@ -165,6 +166,19 @@ export function nodeJson({ store, sight }: Manager, node: Node): Json {
     tenants: [...store.all('placements').values()].filter(placement => placement.nodeId === node.id).length,
   };
 }
+
+/** Rows are never changed, only replaced: what one looks like is made once. */
+function remembered<T extends object>(shape: (row: T) => Json): (row: T) => string {
+  const texts = new WeakMap<T, string>();
+  return row => {
+    let text = texts.get(row);
+    if (text === undefined) texts.set(row, (text = JSON.stringify(shape(row))));
+    return text;
+  };
+}
+
+export const branchText = remembered(branchJson);
+export const operationText = remembered(operationJson);
 
 export interface Way {
   readonly role: string;

@@ -53,11 +53,16 @@ export interface ComputeAddress {
   readonly port: number;
 }
 
+export interface Started extends ComputeAddress {
+  /** What the start was made of, in milliseconds by name. */
+  readonly timings: Readonly<Record<string, number>>;
+}
+
 export interface ComputeDriver {
   readonly kind: DriverKind;
   /** Why it cannot run this major here; undefined when it can. */
   problem(pgVersion: number): string | undefined;
-  start(spec: ComputeSpec, signal: AbortSignal): Promise<ComputeAddress>;
+  start(spec: ComputeSpec, signal: AbortSignal): Promise<Started>;
   configure(spec: ComputeSpec, deltas: readonly Delta[]): Promise<boolean>;
   stop(endpointId: string, how: 'fast' | 'immediate'): Promise<void>;
   /** Where it answers; undefined when nothing runs. */

@@ -14,7 +14,7 @@ import type { Clock, Computes, FoundCompute, Log, Net, Random, Running } from '.
 import { PqClient } from '../../../protocol/pq-client.ts';
 import type { DriverKind } from '../model.ts';
 import { Admin } from './admin.ts';
-import type { ComputeAddress, ComputeDriver, ComputeSpec, Delta } from './driver.ts';
+import type { ComputeAddress, ComputeDriver, ComputeSpec, Delta, Started } from './driver.ts';
 import { HBA, neonSettings } from './settings.ts';
 
 export interface ProcessDriverDeps {
@@ -35,6 +35,24 @@ const STOP_MS = 20_000;
 const IMMEDIATE_MS = 3_000;
 const STATUS_MS = 1000;
 
+/** What a start is made of. */
+export class Stopwatch {
+  readonly laps: Record<string, number> = {};
+  private readonly clock: Clock;
+  private at: number;
+
+  constructor(clock: Clock) {
+    this.clock = clock;
+    this.at = clock.monotonic();
+  }
+
+  lap(name: string): void {
+    const now = this.clock.monotonic();
+    this.laps[name] = Math.round((now - this.at) * 10) / 10;
+    this.at = now;
+  }
+}
+
 export class ProcessDriver implements ComputeDriver {
   readonly kind: DriverKind = 'process';
   protected readonly deps: ProcessDriverDeps;
@@ -52,8 +70,9 @@ export class ProcessDriver implements ComputeDriver {
     return `NEON_PG_DIR has no build of Postgres ${pgVersion} (found: ${found})`;
   }
 
-  async start(spec: ComputeSpec, signal: AbortSignal): Promise<ComputeAddress> {
+  async start(spec: ComputeSpec, signal: AbortSignal): Promise<Started> {
     const { endpointId } = spec;
+    const watch = new Stopwatch(this.deps.clock);
     await this.stop(endpointId, 'immediate');
     signal.throwIfAborted();
     const { computes, host } = this.deps;
@@ -63,13 +82,14 @@ export class ProcessDriver implements ComputeDriver {
     const sockets = parentOf(directory);
     const settings = this.settings(spec, address, sockets);
     await computes.write(directory, 'postgresql.conf', settings);
-    await this.fill(spec, directory, signal);
+    watch.lap('prepare_ms');
+    await this.fill(spec, directory, signal, watch);
     // A full backup has one of its own.
     await computes.write(directory, 'postgresql.conf', settings);
     await computes.write(directory, 'pg_hba.conf', HBA);
     signal.throwIfAborted();
-    await this.run(spec, directory, sockets, port, signal);
-    return address;
+    await this.run(spec, directory, sockets, port, signal, watch);
+    return { ...address, timings: watch.laps };
   }
 
   protected settings(spec: ComputeSpec, address: ComputeAddress, sockets: string): string {
@@ -77,9 +97,15 @@ export class ProcessDriver implements ComputeDriver {
   }
 
   /** The data directory's contents. */
-  protected async fill(spec: ComputeSpec, directory: string, signal: AbortSignal): Promise<void> {
+  protected async fill(
+    spec: ComputeSpec,
+    directory: string,
+    signal: AbortSignal,
+    watch: Stopwatch,
+  ): Promise<void> {
     const { computes } = this.deps;
     const lsn = await this.lsnOf(spec, directory);
+    watch.lap('sync_safekeepers_ms');
     signal.throwIfAborted();
     const client = await this.pageserver(spec);
     try {
@@ -91,6 +117,7 @@ export class ProcessDriver implements ComputeDriver {
       const backup = client.copyOut(`basebackup ${tenantId} ${timelineId}${at}${replica}`);
       await computes.unpack(directory, backup);
       if (mode !== 'primary') await computes.write(directory, 'standby.signal', '');
+      watch.lap('basebackup_ms');
     } finally {
       await client.end();
     }
@@ -154,12 +181,14 @@ export class ProcessDriver implements ComputeDriver {
     sockets: string,
     port: number,
     signal: AbortSignal,
+    watch: Stopwatch,
   ): Promise<void> {
     const { computes } = this.deps;
     const running = computes.run(spec.pgVersion, directory, this.logOf(spec.endpointId));
     this.children.set(spec.endpointId, running);
     try {
       await this.untilReady(spec, running, signal);
+      watch.lap('start_postgres_ms');
       await this.begun(spec, { directory: sockets, port }, signal);
       if (spec.mode === 'primary') {
         const admin = await Admin.connect(this.deps.net, this.deps.random, { directory: sockets, port });
@@ -169,6 +198,7 @@ export class ProcessDriver implements ComputeDriver {
           await admin.end();
         }
       }
+      watch.lap('config_ms');
       signal.throwIfAborted();
     } catch (error) {
       await this.stop(spec.endpointId, 'immediate');

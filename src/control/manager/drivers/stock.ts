@@ -21,7 +21,7 @@ import { checkOrigin, connectOrigin, ensureSlot, type Origin } from '../../adopt
 import { Pageserver } from '../../adopt/storage.ts';
 import { ADMIN_ROLE, type DriverKind } from '../model.ts';
 import type { ComputeAddress, ComputeSpec } from './driver.ts';
-import { ProcessDriver, type ProcessDriverDeps, parentOf } from './process.ts';
+import { ProcessDriver, type ProcessDriverDeps, parentOf, type Stopwatch } from './process.ts';
 import { stockSettings } from './settings.ts';
 
 export interface StockDriverDeps extends ProcessDriverDeps {
@@ -61,9 +61,15 @@ export class StockDriver extends ProcessDriver {
     return stockSettings(spec, { ...address, sockets });
   }
 
-  protected override async fill(spec: ComputeSpec, directory: string, signal: AbortSignal): Promise<void> {
+  protected override async fill(
+    spec: ComputeSpec,
+    directory: string,
+    signal: AbortSignal,
+    watch: Stopwatch,
+  ): Promise<void> {
     const { tenantId, timelineId, mode } = spec;
     const lsn = typeof mode === 'object' ? mode.staticLsn : await this.head(spec, signal);
+    watch.lap('catch_up_ms');
     const client = await this.pageserver(spec);
     try {
       if (typeof mode === 'object') await client.query(`lease lsn ${tenantId} ${timelineId} ${lsn} `);
@@ -71,6 +77,7 @@ export class StockDriver extends ProcessDriver {
         directory,
         client.copyOut(`fullbackup ${tenantId} ${timelineId} ${lsn}`),
       );
+      watch.lap('fullbackup_ms');
     } finally {
       await client.end();
     }

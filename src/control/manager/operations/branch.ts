@@ -98,6 +98,19 @@ async function choosePoint(context: StepContext): Promise<StepResult> {
   return { details: { ancestorId: point.ancestorId, ...(point.lsn === undefined ? {} : { at: point.lsn }) } };
 }
 
+/** Chosen and made in one step, so that a branch costs two commits: one that is there already was chosen before. */
+async function chooseAndMake(context: StepContext, timelineId: string): Promise<string | undefined> {
+  const { storage, store } = context;
+  const { tenantId } = projectOf(context);
+  const [there, chosen] = await Promise.all([
+    storage.timeline(placementOf(store, tenantId).node, tenantId, timelineId),
+    choosePoint(context),
+  ]);
+  if (there) return there.ancestorLsn;
+  const operation = { ...context.operation, details: { ...context.operation.details, ...chosen.details } };
+  return makeTimeline({ ...context, operation }, timelineId);
+}
+
 /** The new timeline; where it begins. */
 async function makeTimeline(context: StepContext, timelineId: string): Promise<string | undefined> {
   const { storage, store } = context;
@@ -137,12 +150,11 @@ export function forgetBranch({ store }: Pick<StepContext, 'store'>, branch: Bran
 
 export const createBranch: ActionTable = {
   steps: [
-    { name: 'choose_lsn', run: choosePoint },
     {
       name: 'create_timeline',
       run: async context => {
         const branch = branchOf(context);
-        const parentLsn = await makeTimeline(context, branch.timelineId);
+        const parentLsn = await chooseAndMake(context, branch.timelineId);
         const set = { parentLsn, stage: 'ready', updatedAt: context.now } as const;
         return {
           changes: [{ patch: 'branches', id: branch.id, set }, ...endpointsReady(context, branch.id)],
@@ -150,10 +162,7 @@ export const createBranch: ActionTable = {
       },
     },
   ],
-  undo: async context => {
-    const branch = branchOf(context);
-    if (context.operation.step > 0) await removeTimeline(context, branch.timelineId);
-  },
+  undo: context => removeTimeline(context, branchOf(context).timelineId),
   onFailed: context => forgetBranch(context, branchOf(context)),
 };
 

@@ -57,6 +57,7 @@ async function start(context: StepContext): Promise<StepResult> {
   }
   const startedAt = clock.now();
   return {
+    details: { timings: address.timings },
     changes: [
       patch(endpoint, {
         host: address.host,
