@@ -15,7 +15,6 @@
 import { toHex } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';
 import { timelineId } from '../../base/ids.ts';
-import type { PqClient } from '../../protocol/pq-client.ts';
 import { baseBackup } from './base-backup.ts';
 import type { AdoptOptions, AdoptProgress, AdoptResult, AdoptState, AdoptWorld } from './contract.ts';
 import { follow } from './follow.ts';
@@ -185,20 +184,25 @@ async function importOnce(
   const major = majorOf(state.pgVersion);
   const { maxRateKbPerSecond } = options;
   const flavour = major >= NEON_MAJOR_FIRST ? 'neon' : 'stock';
-  let client: PqClient | undefined;
-  const cut = (): void => client?.destroy();
+  const client = await connectOrigin(origin, world);
+  const cut = (): void => client.destroy();
   world.signal.addEventListener('abort', cut, { once: true });
-  // The copy begins when the pageserver takes its first piece: one that is busy refuses before that.
-  async function* copy(): AsyncGenerator<Uint8Array> {
-    client = await connectOrigin(origin, world);
-    yield* baseBackup(client, { major, maxRateKbPerSecond }, (doneBytes, totalBytes) =>
+  try {
+    const copy = baseBackup(client, { major, maxRateKbPerSecond }, (doneBytes, totalBytes) =>
       onProgress({ step: 'base-backup', doneBytes, totalBytes }),
     );
-  }
-  try {
-    await pageserver.importBackup(state.timeline, { major, flavour }, copy());
+    await pageserver.importBackup(state.timeline, { major, flavour }, await begun(copy));
   } finally {
     world.signal.removeEventListener('abort', cut);
-    client?.destroy();
+    client.destroy();
   }
+}
+
+/** The same, once its first piece is there: before it comes a checkpoint, which takes minutes on a busy server. */
+async function begun(pieces: AsyncGenerator<Uint8Array>): Promise<AsyncGenerator<Uint8Array>> {
+  const first = await pieces.next();
+  return (async function* () {
+    if (!first.done) yield first.value;
+    yield* pieces;
+  })();
 }
