@@ -24,6 +24,7 @@ import { Metrics } from './base/metrics.ts';
 import type { Catalog, Log } from './base/ports.ts';
 import { readRemoteStorage } from './base/remote-storage.ts';
 import { parseTomlValue } from './base/toml.ts';
+import { DockerDriver } from './control/manager/drivers/docker.ts';
 import type { ComputeDriver, SafekeeperAt } from './control/manager/drivers/driver.ts';
 import { ProcessDriver } from './control/manager/drivers/process.ts';
 import { StockDriver } from './control/manager/drivers/stock.ts';
@@ -33,6 +34,7 @@ import { type KnownNode, Manager } from './control/manager/manager.ts';
 import { MIGRATIONS } from './control/manager/migrations.ts';
 import { HttpStorage } from './control/manager/storage-http.ts';
 import { hostClock } from './host/clock.ts';
+import { dockerEngine } from './host/computes-docker.ts';
 import { processComputes } from './host/computes-process.ts';
 import { onSignals, packageVersion, runDaemon, versionLine } from './host/daemon.ts';
 import { hostHttp, listenHttp } from './host/http.ts';
@@ -228,6 +230,30 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
   const neon = processComputes(values.distribDir ?? process.env['NEON_PG_DIR'], { home });
   if (wanted === 'process' || (wanted === 'auto' && neon.majors().length > 0)) {
     drivers.push(new ProcessDriver({ ...shared, computes: neon }));
+  }
+  const engine = dockerEngine(process.env['DOCKER_HOST']);
+  if (
+    wanted === 'docker' ||
+    (wanted === 'auto' && drivers.length === 0 && process.env['LAKEBED_COMPUTE_IMAGE'])
+  ) {
+    if (!engine.there) {
+      throw new Fault(
+        'driver-missing',
+        'Docker is not there: its socket /var/run/docker.sock does not exist',
+        {
+          hint: 'Start the engine, or name it with DOCKER_HOST; or start with --driver stock, which needs none.',
+        },
+      );
+    }
+    drivers.push(
+      new DockerDriver({
+        ...{ clock: hostClock, log, engine: engine.http, http: hostHttp() },
+        image: process.env['LAKEBED_COMPUTE_IMAGE'] ?? 'neondatabase/compute-node-v{major}:latest',
+        host: shared.host,
+        storageHost: 'host.docker.internal',
+        storageToken: tokenOf(values),
+      }),
+    );
   }
   // Stock builds speak no Neon protocol: what they can do is said by the driver.
   if (wanted === 'stock' || (wanted === 'auto' && drivers.length === 0)) {

@@ -170,7 +170,7 @@ function checkHeader(header: Uint8Array): void {
 export function tarHeader(
   name: string,
   size: number,
-  options: { mtimeMs?: number; directory?: boolean } = {},
+  options: { mtimeMs?: number; directory?: boolean; mode?: number } = {},
 ): Uint8Array {
   const header = new Uint8Array(BLOCK);
   const stored = utf8(options.directory ? `${name}/` : name);
@@ -178,7 +178,7 @@ export function tarHeader(
   const octal = (at: number, digits: number, value: number): void =>
     header.set(utf8(`${value.toString(8).padStart(digits, '0')}\0`), at);
   header.set(stored, 0);
-  octal(100, 7, options.directory ? 0o755 : 0o600);
+  octal(100, 7, options.mode ?? (options.directory ? 0o755 : 0o600));
   octal(108, 7, 0);
   octal(116, 7, 0);
   if (size < 8 ** 11) octal(124, 11, size);

@@ -14,7 +14,15 @@
 //
 // Answers to libs/utils/src/auth.rs, safekeeper/src/auth.rs and pageserver/src/auth.rs.
 
-import { importPKCS8, importSPKI, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import {
+  exportJWK,
+  generateKeyPair,
+  importPKCS8,
+  importSPKI,
+  type JWTPayload,
+  jwtVerify,
+  SignJWT,
+} from 'jose';
 import { Fault } from '../base/fault.ts';
 import { type TenantId, tenantId } from '../base/ids.ts';
 
@@ -186,4 +194,20 @@ export async function signToken(
   const jwt = new SignJWT(payload).setProtectedHeader({ alg: ALGORITHM, typ: 'JWT' });
   if (options.expiresAt !== undefined) jwt.setExpirationTime(options.expiresAt);
   return jwt.sign(key);
+}
+
+/** A key pair of its own for one compute_ctl: the public half as it is configured, and tokens of any claims. */
+export interface ComputeTokens {
+  readonly jwk: Readonly<Record<string, unknown>>;
+  sign(claims: Readonly<Record<string, unknown>>): Promise<string>;
+}
+
+export async function newComputeTokens(): Promise<ComputeTokens> {
+  const { publicKey, privateKey } = await generateKeyPair(ALGORITHM, { crv: 'Ed25519' });
+  const jwk = { ...(await exportJWK(publicKey)), alg: ALGORITHM, use: 'sig' };
+  return {
+    jwk,
+    sign: claims =>
+      new SignJWT({ ...claims }).setProtectedHeader({ alg: ALGORITHM, typ: 'JWT' }).sign(privateKey),
+  };
 }
