@@ -99,6 +99,11 @@ describe('wal dump', () => {
       /damaged: .*but the log goes on at 0\/5/,
     ],
     ['a page from elsewhere', b => b.copyWithin(50 * 8192, 8192, 16384), /goes on at/],
+    [
+      'an end cut off',
+      b => b.subarray(0, 500_001),
+      /cut short: 500001 of 1048576 bytes, whole records up to 0\/5[0-9A-F]+/,
+    ],
   ])('prints up to %s, then says where and why', (name, damage, message) => {
     const path = join(dir, name.replaceAll(' ', '-'));
     mkdirSync(path);

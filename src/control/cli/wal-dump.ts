@@ -160,6 +160,7 @@ async function run(input: VerbInput, world: World): Promise<number> {
         ...(start === undefined ? {} : { start }),
         ...(end === undefined ? {} : { end: parseLsn(end) }),
         ...(flavour === undefined ? {} : { flavour }),
+        growing: flagOption(input, 'follow'),
       });
       const ended: LogEnd = await scan.run(visit, async () => {
         out.flush();

@@ -21,6 +21,8 @@ export interface LogOptions {
   /** Records that begin at or after this are not wanted. */
   readonly end?: Lsn;
   readonly flavour?: Flavour;
+  /** The last segment may still be growing: its end is no damage. */
+  readonly growing?: boolean;
 }
 
 export interface LogEnd {
@@ -38,6 +40,8 @@ export type SegmentDone = (bytesSoFar: number, lsn: Lsn) => Promise<void> | void
 const CHUNK = 256 * 1024;
 /** Before this major, stock and Neon logs differ in records that look the same. */
 const FIRST_MAJOR_ALIKE = 16;
+
+const COPY_HINT = 'Take another copy of this segment: from the archive, a standby or another safekeeper.';
 
 export class LogScan {
   private readonly source: WalSource;
@@ -118,12 +122,23 @@ export class LogScan {
             return { lsn: this.record.endLsn, reason: undefined };
         }
       }
-      return undefined;
+      return bytes.length < this.source.segmentSize ? this.cutShort(file, bytes.length) : undefined;
     } catch (error) {
       if (!isFault(error, 'wal-end')) throw named(error, file);
       await this.believeEnd(error, file, bytes, next);
       return { lsn: this.position, reason: error.message };
     }
+  }
+
+  /** A segment has its whole size from the beginning, however little of it is written. */
+  private cutShort(file: SegmentFile, length: number): LogEnd {
+    const what = `${length} of ${this.source.segmentSize} bytes`;
+    if (this.options.growing) return { lsn: this.position, reason: `the segment is growing: ${what}` };
+    throw new Fault(
+      'bytes-short',
+      `${file.name}: cut short: ${what}, whole records up to ${formatLsn(this.position)}`,
+      { hint: COPY_HINT },
+    );
   }
 
   private newReader(start: Lsn, resync: boolean): WalReader {
@@ -167,7 +182,7 @@ export class LogScan {
       `${file.name}: damaged: ${end.message}, but the log goes on at ${formatLsn(sound)} (${where})`,
       {
         cause: end,
-        hint: 'Take another copy of this segment: from the archive, a standby or another safekeeper.',
+        hint: COPY_HINT,
       },
     );
   }
@@ -187,7 +202,6 @@ function named(error: unknown, file: SegmentFile): unknown {
   if (!(error instanceof Fault)) return error;
   return new Fault(error.code, `${file.name}: ${error.message}`, {
     cause: error,
-    hint:
-      error.hint ?? 'Take another copy of this segment: from the archive, a standby or another safekeeper.',
+    hint: error.hint ?? COPY_HINT,
   });
 }

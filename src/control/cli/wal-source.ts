@@ -89,14 +89,14 @@ export function resolvePath(world: World, path: string): string {
 
 async function filesSource(disk: Disk, paths: string[], timeline: number | undefined): Promise<WalSource> {
   const firstPage = await firstPageOf(disk, paths[0]!);
-  const segmentSize = segmentSizeOf(firstPage, paths[0]!);
+  const segmentSize = segmentSizeOf(firstPage, `/${paths[0]!}`);
   const files: SegmentFile[] = [];
   for (const path of paths) {
     const parsed = parseSegmentFileName(baseName(path), segmentSize);
     const read = (): Promise<Uint8Array> => disk.readFile(path);
-    if (parsed !== undefined) files.push({ name: path, ...parsed, read });
+    if (parsed !== undefined) files.push({ name: `/${path}`, ...parsed, read });
     else if (paths.length === 1)
-      files.push({ name: path, ...segmentOfPage(firstPage, segmentSize), partial: false, read });
+      files.push({ name: `/${path}`, ...segmentOfPage(firstPage, segmentSize), partial: false, read });
   }
   const directory = paths[0]!.slice(0, paths[0]!.length - baseName(paths[0]!).length);
   const history = async (name: string): Promise<Uint8Array | undefined> =>
@@ -104,7 +104,7 @@ async function filesSource(disk: Disk, paths: string[], timeline: number | undef
   const log = await oneLog(files, timeline, segmentSize, history);
   return {
     ...log,
-    firstPage: await firstPageOf(disk, log.chosen[0]!.name),
+    firstPage: await firstPageOf(disk, log.chosen[0]!.name.slice(1)),
     async *segments() {
       yield* log.chosen;
     },
