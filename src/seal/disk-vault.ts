@@ -111,11 +111,11 @@ class DiskVault implements Vault {
   /** A DEK and a header for a new file. */
   private async begin(
     identity: Identity,
-    extra: { origin?: number },
+    extra: { origin?: number; chunkBytes?: number },
   ): Promise<{ header: Uint8Array; wrapped: WrappedDek; key: DataKey }> {
     const { dek, wrapped } = await this.keys.make();
     const secrets = fileSecrets(dek);
-    const chunkBytes = identity.kind === 'file' ? this.chunkBytes : 0;
+    const chunkBytes = identity.kind === 'file' ? (extra.chunkBytes ?? this.chunkBytes) : 0;
     const full: SealedHeader = { ...identity, chunkBytes, origin: extra.origin ?? 0, dek: wrapped };
     const header = encodeHeader(full, secrets);
     return { header, wrapped, key: new DataKey(this.keys, wrapped, this.where(identity.name), secrets) };
@@ -130,12 +130,11 @@ class DiskVault implements Vault {
     bytes: Uint8Array,
     options: SealOptions,
   ): Promise<{ bytes: Uint8Array; id: string }> {
-    const { header, wrapped, key } = await this.begin(
-      this.identity('file', name, options.generation ?? 0),
-      {},
-    );
+    const chunkBytes = options.chunkBytes ?? this.chunkBytes;
+    const identity = this.identity('file', name, options.generation ?? 0);
+    const { header, wrapped, key } = await this.begin(identity, { chunkBytes });
     try {
-      const whole = sealWhole(this.aead, header, await key.get(), this.chunkBytes, bytes);
+      const whole = sealWhole(this.aead, header, await key.get(), chunkBytes, bytes);
       return { bytes: whole, id: toHex(wrapped.id) };
     } finally {
       key.release();
@@ -212,14 +211,16 @@ class DiskVault implements Vault {
   }
 
   async create(name: string, options: SealOptions = {}): Promise<SealedWriter> {
-    const { header, key } = await this.begin(this.identity('file', name, options.generation ?? 0), {});
+    const chunkBytes = options.chunkBytes ?? this.chunkBytes;
+    const identity = this.identity('file', name, options.generation ?? 0);
+    const { header, key } = await this.begin(identity, { chunkBytes });
     const file = await this.openPartial(name).catch(error => {
       key.release();
       throw error;
     });
     return new FileWriter({
       aead: this.aead,
-      chunkBytes: this.chunkBytes,
+      chunkBytes,
       header,
       key,
       file,

@@ -72,6 +72,8 @@ export type SealedLogSource = Pick<SealedLog, 'name' | 'origin' | 'length' | 're
 export interface SealOptions {
   /** Kept in the header and authenticated with it; see `ExpectOptions`. */
   readonly generation?: number;
+  /** For a file that is read in larger or smaller pieces than the vault's others. */
+  readonly chunkBytes?: number;
 }
 
 export interface ExpectOptions {

@@ -16,7 +16,7 @@ export interface LayerStore {
   /** Of the attachment that writes now: goes into the names of new layers. */
   readonly generation: number;
   /** A new layer's file; durable under its name when finished. */
-  create(name: string): Promise<SealedWriter>;
+  create(name: string, options?: { readonly chunkBytes?: number }): Promise<SealedWriter>;
   /** The contents of a layer, from wherever they are to be had. */
   open(desc: LayerDesc): Promise<ClosableSource>;
   /** A layer that was written and will not be used after all. */
@@ -35,6 +35,8 @@ export interface LayerStore {
  * 10 KiB, and unseals the chunks that it touches.
  */
 export const LAYER_CHUNK_BYTES = 8 * 1024;
+/** Of level 0, whose blocks are not compressed: a quarter of the seals while the log waits, and no more to unseal. */
+export const LEVEL0_CHUNK_BYTES = 32 * 1024;
 
 /** Layers in one vault; no object store behind it. */
 export function vaultStore(
@@ -44,7 +46,7 @@ export function vaultStore(
 ): LayerStore {
   return {
     generation,
-    create: name => vault.create(name, { generation }),
+    create: (name, options) => vault.create(name, { generation, ...options }),
     open: desc => vault.open(desc.name, { generation: desc.generation }),
     async discard(name) {
       await vault.remove(name).catch(error => {
