@@ -52,7 +52,7 @@ describe.each(majors)('Neon Postgres %i', major => {
     const flushed = parseLsn(rows[0].lsn);
     const timelines = sks.map(sk => sk.timelines.all()[0]!);
     // A commit waits for two of three; the third follows at once.
-    await Promise.all(timelines.map(t => t.waitForCommit(flushed, AbortSignal.timeout(10_000))));
+    await Promise.all(timelines.map(t => t.waitForCommit(flushed, AbortSignal.timeout(60_000))));
     const replication = await client.query(
       'select write_lsn::text as write, flush_lsn::text as flush, sync_state from pg_stat_get_wal_senders()',
     );

@@ -252,7 +252,7 @@ test('over a socket: batches, keepalives, and the shard it was asked for', async
   await push.elect();
   for (let i = 0; i < 300; i++) push.write(ModelWal.payload('i', i, 3000));
   await push.committed(log.end);
-  await sk.timelines.get(key).waitForCommit(log.end, AbortSignal.timeout(5000));
+  await sk.timelines.get(key).waitForCommit(log.end, AbortSignal.timeout(60_000));
   const protocol = formatStreamProtocol({ type: 'interpreted', ...PROTOBUF });
   const client = await PqClient.connect(hostNet(), hostRandom, {
     host: '127.0.0.1',

@@ -2,6 +2,7 @@
 // and no pageserver, it runs the walproposer over an ordinary local cluster. The earliest real client we have.
 
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import {
   appendFileSync,
   chmodSync,
@@ -30,12 +31,25 @@ export function neonMajors(): number[] {
 export const neonBin = (major: number, program: string): string =>
   join(process.env['NEON_PG_DIR']!, `v${major}/bin`, program);
 
-export const freePort = (): Promise<number> =>
+/** Below those that systems hand out to connections: a daemon that is killed finds its port free when it is back. */
+const PORTS = { from: 15_000, count: 15_000 };
+const given = new Set<number>();
+
+/** A port that nobody listens on, never the same twice. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = PORTS.from + randomInt(PORTS.count);
+    if (given.has(port)) continue;
+    given.add(port);
+    if (await isFree(port)) return port;
+  }
+}
+
+const isFree = (port: number): Promise<boolean> =>
   new Promise(done => {
-    const s = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = s.address() as { port: number };
-      s.close(() => done(port));
-    });
+    const server = createServer();
+    server.once('error', () => done(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
   });
 
 export interface NeonOptions {

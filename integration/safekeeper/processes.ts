@@ -108,7 +108,7 @@ export async function startCluster(
 }
 
 /** Waits for something to be so. A 503 on the way is an answer too: a timeline that opens says "ask again". */
-export async function until(what: () => Promise<boolean> | boolean, timeoutMs = 20_000): Promise<void> {
+export async function until(what: () => Promise<boolean> | boolean, timeoutMs = 60_000): Promise<void> {
   const end = performance.now() + timeoutMs;
   const isSo = async () => {
     try {

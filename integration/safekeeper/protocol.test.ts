@@ -75,7 +75,7 @@ async function filled(sk: InProcess): Promise<{ key: TimelineKey; log: ComputeLo
   cleanups.push(() => push.close());
   await push.elect();
   await push.committed(push.write(ModelWal.payload('p', 0, 5000)));
-  await sk.timelines.get(key).waitForCommit(log.end, AbortSignal.timeout(20_000));
+  await sk.timelines.get(key).waitForCommit(log.end, AbortSignal.timeout(60_000));
   return { key, log, push };
 }
 

@@ -36,6 +36,8 @@ export class WalRemote {
   private readonly vaultOf: (key: TimelineKey) => Promise<Vault> | Vault;
   private readonly kept = new Map<string, SealedLogSource>();
   private readonly fetches = new SingleFlight<SealedLogSource>();
+  /** Objects on their way up, by timeline: whoever removes all waits for them. */
+  private readonly puts = new Map<string, Set<Promise<unknown>>>();
 
   /** `vaultOf` gives the vault of a timeline's own directory. */
   constructor(blobs: Blobs, vaultOf: (key: TimelineKey) => Promise<Vault> | Vault) {
@@ -45,8 +47,24 @@ export class WalRemote {
 
   // --------------------------------------------------------------------------------------------------- put there
 
+  private onItsWay<T>(key: TimelineKey, put: Promise<T>): Promise<T> {
+    const prefix = timelinePrefix(key);
+    const puts = this.puts.get(prefix) ?? new Set();
+    this.puts.set(prefix, puts.add(put));
+    const done = (): void => {
+      puts.delete(put);
+      if (puts.size === 0) this.puts.delete(prefix);
+    };
+    put.then(done, done);
+    return put;
+  }
+
   /** A whole segment, as it lies here. */
-  async putSegment(key: TimelineKey, name: string): Promise<void> {
+  putSegment(key: TimelineKey, name: string): Promise<void> {
+    return this.onItsWay(key, this.putSegmentNow(key, name));
+  }
+
+  private async putSegmentNow(key: TimelineKey, name: string): Promise<void> {
     const vault = await this.vaultOf(key);
     const file = await vault.copyOut(name);
     try {
@@ -57,7 +75,15 @@ export class WalRemote {
   }
 
   /** What there is of the last segment, up to the partial's flush position; its bytes. */
-  async putPartial(timeline: TimelineHandle, partial: PartialSegment, term: number): Promise<number> {
+  putPartial(timeline: TimelineHandle, partial: PartialSegment, term: number): Promise<number> {
+    return this.onItsWay(timeline.key, this.putPartialNow(timeline, partial, term));
+  }
+
+  private async putPartialNow(
+    timeline: TimelineHandle,
+    partial: PartialSegment,
+    term: number,
+  ): Promise<number> {
     const { control } = timeline.status();
     const { walSegSize } = control.server;
     const start = partial.flushLsn - segmentOffset(partial.flushLsn, walSegSize);
@@ -143,8 +169,9 @@ export class WalRemote {
     for (const name of names) await this.letGo(timelinePrefix(key) + name);
   }
 
-  /** Every object of a timeline. */
+  /** Every object of a timeline that is closed, those included that are on their way up. */
   async removeAll(key: TimelineKey): Promise<void> {
+    await Promise.allSettled(this.puts.get(timelinePrefix(key)) ?? []);
     let batch: string[] = [];
     for await (const { key: object } of this.blobs.list(timelinePrefix(key))) {
       batch.push(object);
