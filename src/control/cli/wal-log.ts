@@ -122,7 +122,7 @@ export class LogScan {
             return { lsn: this.record.endLsn, reason: undefined };
         }
       }
-      return bytes.length < this.source.segmentSize ? this.cutShort(file, bytes.length) : undefined;
+      return bytes.length < this.source.segmentSize ? this.cutShort(bytes.length) : undefined;
     } catch (error) {
       if (!isFault(error, 'wal-end')) throw named(error, file);
       await this.believeEnd(error, file, bytes, next);
@@ -131,14 +131,12 @@ export class LogScan {
   }
 
   /** A segment has its whole size from the beginning, however little of it is written. */
-  private cutShort(file: SegmentFile, length: number): LogEnd {
+  private cutShort(length: number): LogEnd {
     const what = `${length} of ${this.source.segmentSize} bytes`;
     if (this.options.growing) return { lsn: this.position, reason: `the segment is growing: ${what}` };
-    throw new Fault(
-      'bytes-short',
-      `${file.name}: cut short: ${what}, whole records up to ${formatLsn(this.position)}`,
-      { hint: COPY_HINT },
-    );
+    throw new Fault('bytes-short', `cut short: ${what}, whole records up to ${formatLsn(this.position)}`, {
+      hint: COPY_HINT,
+    });
   }
 
   private newReader(start: Lsn, resync: boolean): WalReader {

@@ -285,6 +285,12 @@ function consistencyLine({ consistency, start }: Outcome): string {
   return `NOT consistent: the log ends before ${awaited}. WAL is missing at its end.\n`;
 }
 
+function verdict(o: Outcome): string {
+  if (failed(o)) return 'NOT the same.';
+  if (o.final !== undefined || o.tally!.verified > 0) return 'Every page that can be compared matches.';
+  return 'Replayed whole. Nothing was compared: the log has no verification images (wal_consistency_checking), and no --final was given.';
+}
+
 async function run(input: VerbInput, world: World): Promise<number> {
   const outcome = await replay(input, world);
   const { terminal } = world;
@@ -308,6 +314,6 @@ async function run(input: VerbInput, world: World): Promise<number> {
     );
   }
   terminal.write(explain(outcome));
-  terminal.write(failed(outcome) ? '\nNOT the same.\n' : '\nEvery page matches.\n');
+  terminal.write(`\n${verdict(outcome)}\n`);
   return failed(outcome) ? 1 : 0;
 }
