@@ -1,5 +1,5 @@
-// `node integration/sim/pageserver-run.ts [first seed] [seeds] [steps] [--tell]`: histories of timelines against the
-// model, as many as there is time for. The first that fails ends the run and names its seed.
+// `node integration/sim/pageserver-run.ts [first seed] [seeds] [steps] [--tell] [--minutes=N]`: histories of timelines
+// against the model, as many as there is time for. The first that fails ends the run and names its seed.
 
 import { World } from './pageserver-world.ts';
 
@@ -12,8 +12,12 @@ const tell = flags.includes('--tell')
   ? (line: string): void => void process.stdout.write(`${line}\n`)
   : undefined;
 
+const minutes = Number(flags.find(flag => flag.startsWith('--minutes='))?.slice(10) ?? Infinity);
+const untilMs = performance.now() + minutes * 60_000;
+
 const totals: Record<string, number> = {};
-for (let seed = first; seed < first + seeds; seed++) {
+let seed = first;
+for (; seed < first + seeds && performance.now() < untilMs; seed++) {
   try {
     const { counts } = await new World({ seed, steps, ...(tell ? { tell } : {}) }).run();
     for (const [what, count] of Object.entries(counts)) totals[what] = (totals[what] ?? 0) + count;
@@ -22,4 +26,4 @@ for (let seed = first; seed < first + seeds; seed++) {
     process.exit(1);
   }
 }
-process.stdout.write(`${seeds} seeds from ${first}, ${steps} steps each: ${JSON.stringify(totals)}\n`);
+process.stdout.write(`${seed - first} seeds from ${first}, ${steps} steps each: ${JSON.stringify(totals)}\n`);
