@@ -1,7 +1,8 @@
 // GetPage over loopback: a pageserver as it runs in earnest (pageserver-process.ts), over sealed layers, asked by a
-// client that does no work; one request at a time, and 32 at once.
+// client that does no work; one request at a time, and 32 at once. And a branch, whose cost is none of its parent's size
+// (pageserver-growth.bench.ts).
 
-import type { Bench, Figure } from './harness.ts';
+import { type Bench, distribution, type Figure } from './harness.ts';
 import { oneByOne, seeded } from './page-reads.ts';
 import { BenchPageserver } from './pageserver-process.ts';
 import { recordWal } from './wal-workload.ts';
@@ -10,6 +11,7 @@ const WARM = 3000;
 const READS = 10_000;
 const DEPTH = 32;
 const ROUNDS = 2000;
+const BRANCHES = 20;
 
 async function measure(server: BenchPageserver): Promise<Figure[]> {
   const client = await server.client(seeded());
@@ -24,6 +26,9 @@ async function measure(server: BenchPageserver): Promise<Figure[]> {
   const seconds = (performance.now() - start) / 1000;
   const deepLoop = ((server.cpu().loop - begun) * 1e6) / (ROUNDS * DEPTH);
   client.close();
+  const branches: number[] = [];
+  for (let i = 0; i < BRANCHES; i++) branches.push(await server.branch());
+  const branch = distribution(branches);
   return [
     {
       name: 'GetPage, one client, over loopback, mean',
@@ -38,6 +43,13 @@ async function measure(server: BenchPageserver): Promise<Figure[]> {
       unit: 'pages/s',
       target: '>= 40,000',
       note: `event loop ${deepLoop.toFixed(1)} us a page: ${(1e6 / deepLoop).toFixed(0)} pages/s of its own time`,
+    },
+    {
+      name: 'branch, over HTTP, durable',
+      value: branch.p50,
+      unit: 'ms',
+      target: '<= 10',
+      note: `p90 ${branch.p90.toFixed(1)}; the store is a directory, synced`,
     },
   ];
 }

@@ -67,6 +67,16 @@ export class BenchPageserver {
     await this.pageserver.ok('PUT', `${path}/checkpoint?${how}`);
   }
 
+  /** A branch over HTTP, named in the object store when it is answered; milliseconds. */
+  async branch(): Promise<number> {
+    const start = performance.now();
+    await this.pageserver.ok('POST', `tenant/${this.tenant}/timeline/`, {
+      new_timeline_id: hexId(),
+      ancestor_timeline_id: this.timeline,
+    });
+    return performance.now() - start;
+  }
+
   client(random: () => number): Promise<PageClient> {
     return PageClient.open(this.pageserver.pgPort, this, this.target, random);
   }
