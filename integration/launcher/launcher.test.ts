@@ -12,6 +12,8 @@ import { freePort } from '../safekeeper/neon-postgres.ts';
 
 const BIN = resolve(import.meta.dirname, '../../bin');
 const LAUNCHES = Number(process.env['LAKEBED_LAUNCHES'] ?? 6);
+/** Longer than any launcher waits: a machine may be busy with other things. */
+const READY_MS = 60_000;
 const FLOCK = '/usr/bin/flock';
 
 let dir: string;
@@ -130,8 +132,10 @@ describe.each(PROGRAMS)('$name', program => {
           expect(status).toBe(200);
           break;
         }
-        if (child.exitCode !== null || performance.now() - began > 10_000)
+        if (child.exitCode !== null || performance.now() - began > READY_MS) {
+          child.kill('SIGKILL');
           throw new Error(`not ready:\n${log}`);
+        }
         await new Promise(done => setTimeout(done, 10));
       }
       ready.push(performance.now() - began);
@@ -148,6 +152,8 @@ describe.each(PROGRAMS)('$name', program => {
     }
     const figures = `ready in ${median(ready)} ms, ${median(processor)} ms of them processor time (medians)`;
     console.log(`${program.name}: ${figures}`);
+    // A launcher waits for 10 s. What other work on the machine adds is not ours; what the start itself takes is.
+    expect(median(processor)).toBeLessThan(1000);
   }, 600_000);
 
   test('--version names the features a launcher looks for', () => {
