@@ -25,7 +25,8 @@ import { PID_FILE, runningPid } from './stop.ts';
 const PG_VERSION_DEFAULT = 17;
 const FIRST_PROJECT = 'default';
 const UP = 'Lakebed is up';
-const UP_MS = 180_000;
+const UP_MS = 240_000;
+const WAKE_MS = 120_000;
 const SETTLE_MS = 60_000;
 const POLL_MS = 50;
 /** Blocks of ports tried for a new data directory. */
@@ -143,7 +144,8 @@ async function background(world: World, data: string): Promise<number> {
     }
     if (ended !== undefined || clock.monotonic() > end) {
       if (ended === undefined) child.kill('SIGTERM');
-      terminal.note(said === '' ? `lakebed: it ended (${ended ?? 'not up in time'})\n` : said);
+      const how = ended === undefined ? `is not up after ${UP_MS / 1000} s` : `ended (${ended})`;
+      terminal.note(said === '' ? `lakebed: it ${how}\n  Its log is ${log}.\n` : said);
       return 1;
     }
     await clock.sleep(POLL_MS);
@@ -208,7 +210,7 @@ async function ensureProject(world: World, manager: ManagerClient, state: LocalS
     const project = { name: FIRST_PROJECT, pg_version: state.pgVersion, branch: { name: 'main' } };
     await manager.done('POST', '/api/v2/projects', { project });
   }
-  await manager.call('POST', '/internal/wake', { target: 'main' }, UP_MS);
+  await manager.call('POST', '/internal/wake', { target: 'main' }, WAKE_MS);
   const path = await manager.projectPath({ args: [], options: {} });
   return (await manager.call('GET', `${path}/connection_uri`)).uri;
 }
