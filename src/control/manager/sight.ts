@@ -104,7 +104,7 @@ export class Sight {
     }
   }
 
-  private async lookAtNodes(): Promise<void> {
+  async lookAtNodes(): Promise<void> {
     const { store, storage, clock } = this.deps;
     const nodes = [...store.all('nodes').values()];
     await Promise.all(

@@ -14,6 +14,7 @@ const REFUSALS: ReadonlySet<string> = new Set<FaultCode>([
   'key-denied',
   'branch-lsn-invalid',
   'request-invalid',
+  'pageserver-refused',
   'driver-missing',
 ]);
 

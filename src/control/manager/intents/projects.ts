@@ -77,8 +77,11 @@ function keyOf(manager: Manager, input: ProjectInput): { key: KeyConfig | undefi
   return { key, changes: [{ put: 'keys', row: key }] };
 }
 
+const place = ({ store, sight }: Manager): string | undefined =>
+  placeTenant(store.all('nodes'), store.all('placements'), sight.nodes);
+
 export async function createProject(manager: Manager, input: ProjectInput): Promise<Made> {
-  const { store, random, keys, clock } = manager;
+  const { random, keys, clock } = manager;
   const now = clock.now();
   const pgVersion = input.pgVersion ?? PG_VERSION_DEFAULT;
   if (!PG_VERSIONS.some(version => version === pgVersion)) {
@@ -89,12 +92,15 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
   const { key, changes } = keyOf(manager, input);
   const id = petName(random);
   const tenantId = hexId(random);
-  const nodeId = placeTenant(store.all('nodes'), store.all('placements'), manager.sight.nodes);
-  if (nodeId === undefined) {
+  if (place(manager) === undefined) await manager.sight.lookAtNodes();
+  const nodeOf = (): string => {
+    const nodeId = place(manager);
+    if (nodeId !== undefined) return nodeId;
     throw new Fault('node-missing', 'no pageserver answers that could take the project', {
       hint: 'Start one with control_plane_api set to this manager, or name it with --pageservers.',
     });
-  }
+  };
+  nodeOf();
   const project: Project = {
     id,
     name: checkName(input.name ?? id, 'project'),
@@ -124,11 +130,15 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
   };
   const cmk = key?.cmk ?? keys.defaultCmk;
   const access = input.adopt ? undefined : await firstAccess(manager, input, { project, branch, cmk });
-  const placement: Placement = { id: tenantId, projectId: id, nodeId, generation: 1, attachedGeneration: 0 };
-  const rows: Change[] = [
+  // Chosen when it is written down: several that come at once are spread.
+  const placement = (): Placement => ({
+    ...{ id: tenantId, projectId: id, nodeId: nodeOf() },
+    ...{ generation: 1, attachedGeneration: 0 },
+  });
+  const rows = (): Change[] => [
     ...changes,
     { put: 'projects', row: project },
-    { put: 'placements', row: placement },
+    { put: 'placements', row: placement() },
     { put: 'branches', row: branch },
     ...(access?.rows ?? []),
   ];

@@ -116,6 +116,7 @@ export const createProject: ActionTable = {
     if (context.operation.step === 0) return;
     const { tenantId } = projectOf(context);
     await context.storage.deleteTenant(placementOf(context.store, tenantId).node, tenantId);
+    await context.keys.shred(tenantId);
   },
   onFailed: forgetProject,
 };
