@@ -33,6 +33,8 @@ describe('safekeepers in trouble keep their promises', () => {
 /** Seeds that longer runs found, each with what was wrong. */
 const FOUND: readonly (readonly [number, string])[] = [
   [6482, 'nothing was committed once all was healed'],
+  [5590, 'a log that changed hands while it was compared was taken for a broken one'],
+  [6052, 'the same, as it was cut'],
   [7538, 'the disk failed as a pulled timeline was opened: it was neither there nor could it be made again'],
 ];
 

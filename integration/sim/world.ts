@@ -7,6 +7,7 @@ import { tenantId, timelineId } from '../../src/base/ids.ts';
 import { formatLsn, type Lsn } from '../../src/base/lsn.ts';
 import { NO_MEMBERSHIP } from '../../src/protocol/membership.ts';
 import { REAL_RULES, type Rules } from '../../src/safekeeper/driver.ts';
+import type { Timeline } from '../../src/safekeeper/timeline.ts';
 import type { TimelineKey } from '../../src/safekeeper/timeline-handle.ts';
 import { Breach, Checker } from './checker.ts';
 import { SimClock } from './clock.ts';
@@ -284,17 +285,29 @@ export class World implements Stage {
   private async compareNow(node: SimSafekeeper): Promise<void> {
     const { timeline } = node;
     if (timeline === undefined) return;
+    try {
+      await this.compare(node.id, timeline);
+    } catch (error) {
+      if (error instanceof Breach && !timeline.signal.aborted) throw error;
+    }
+  }
+
+  /** True when all bytes are as they should be, false when the log changed hands while they were read. */
+  private async compare(id: number, timeline: Timeline): Promise<boolean> {
     const before = timeline.status();
     try {
-      await this.checker.checkBytes(node.id, before, (from, length) => timeline.readWal(from, length));
+      await this.checker.checkBytes(id, before, (from, length) => timeline.readWal(from, length));
+      return true;
     } catch (error) {
-      if (timeline.signal.aborted || !(error instanceof Breach)) return;
+      // It says so itself while it is being cut.
+      if (isFault(error, 'term-changed')) return false;
       const { control, flushLsn, oldestLsn } = timeline.status();
       const same =
         control.termHistory === before.control.termHistory &&
         flushLsn >= before.flushLsn &&
         oldestLsn === before.oldestLsn;
       if (same) throw error;
+      return false;
     }
   }
 
@@ -348,15 +361,19 @@ export class World implements Stage {
     return `${compute.name} term ${compute.term} restarts ${compute.restarts} (${compute.lastRestart}) commit ${formatLsn(compute.commitLsn)}; ${nodes.join('; ')}`;
   }
 
-  /** Every byte on every node, against what its leaders wrote. */
+  /**
+   * Every byte on every node, against what its leaders wrote. A slow one may hear of its last election only now: then
+   * it is read once more.
+   */
   private async compareAll(): Promise<void> {
     for (const node of this.nodes) {
       const { timeline } = node;
       if (timeline === undefined || timeline.signal.aborted || this.breach !== undefined) continue;
       let done = false;
-      const status = timeline.status();
-      this.checker
-        .checkBytes(node.id, status, (from, length) => timeline.readWal(from, length))
+      const untilSame = async (): Promise<void> => {
+        while (!(await this.compare(node.id, timeline))) await this.clock.sleep(50);
+      };
+      untilSame()
         .catch((error: unknown) => {
           // A member that was replaced may be excluded meanwhile.
           if (!timeline.signal.aborted) this.onBreach(error);
