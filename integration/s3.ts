@@ -16,7 +16,7 @@ import { freePort } from './safekeeper/neon-postgres.ts';
 const MODULE = 'github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c';
 const BUILT = join(homedir(), '.cache', 'lakebed', 'bin');
 const BUILD_MS = 30 * 60_000;
-const START_MS = 30_000;
+const START_MS = 60_000;
 
 export interface S3Server {
   /** MinIO or moto. */
