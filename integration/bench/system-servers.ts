@@ -1,6 +1,6 @@
 // Two servers for the benches of the whole, in the same hands: a stock Postgres with fsync on, and a Neon compute on a
 // Lakebed of processes. Both have the same shared_buffers; both are told of by name, and both know the processor time
-// that each of their processes took.
+// that each of their processes took. LAKEBED_PROFILES names a directory for profiles of the daemons.
 
 import { spawn } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
@@ -69,8 +69,10 @@ export async function lakebedServer(
   major: number,
   options: { settings?: Readonly<Record<string, string>> } = {},
 ): Promise<Lakebed> {
+  const profiles = process.env['LAKEBED_PROFILES'];
   const storage = await Storage.start({
     walBackup: true,
+    ...(profiles ? { profiles } : {}),
     // However full the machine's disk is: nothing is given up in the middle of a measurement.
     pageserverToml: ['disk_usage_based_eviction = { enabled = false }'],
   });

@@ -30,8 +30,8 @@ export interface StorageOptions {
   readonly wires?: boolean;
   /** Daemons' wall clocks can be stepped (`stepClock`). */
   readonly clockSteps?: boolean;
-  /** Given to each daemon's Node, such as `--cpu-prof`. */
-  readonly nodeOptions?: string;
+  /** A directory to which each daemon writes where its processor time went (profile.ts). */
+  readonly profiles?: string;
 }
 
 export interface Safekeeper extends Daemon {
@@ -83,14 +83,13 @@ class Builder {
   }
 
   env(name: string): Record<string, string> {
-    const { clockSteps, nodeOptions } = this.options;
-    const options = [
-      ...(clockSteps ? [`--import=${join(import.meta.dirname, 'clock-step.ts')}`] : []),
-      ...(nodeOptions ? [nodeOptions] : []),
-    ];
+    const { clockSteps, profiles } = this.options;
+    const loaded = [...(clockSteps ? ['clock-step.ts'] : []), ...(profiles ? ['profile.ts'] : [])];
+    const imports = loaded.map(script => `--import=${join(import.meta.dirname, script)}`);
     return {
       ...(clockSteps ? { LAKEBED_TEST_CLOCK: clockFile(this.dir, name) } : {}),
-      ...(options.length > 0 ? { NODE_OPTIONS: options.join(' ') } : {}),
+      ...(profiles ? { LAKEBED_TEST_PROFILE: join(profiles, `${name}.cpuprofile`) } : {}),
+      ...(imports.length > 0 ? { NODE_OPTIONS: imports.join(' ') } : {}),
     };
   }
 }
