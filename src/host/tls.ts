@@ -101,6 +101,10 @@ function readPair(files: TlsFiles): { key: string; cert: string } {
 
 function contextOf(pem: { key: string; cert: string }, files: TlsFiles): tls.SecureContext {
   try {
+    // A file that is being written is empty for a moment, and Node makes a context of what is left: one without a
+    // certificate, which refuses everybody.
+    if (!pem.key.includes('-----BEGIN')) throw new Error('there is no key in the file');
+    if (!pem.cert.includes('-----BEGIN')) throw new Error('there is no certificate in the file');
     return tls.createSecureContext({ ...pem, minVersion: 'TLSv1.2' });
   } catch (error) {
     throw new Fault('config-invalid', `the TLS key or certificate is damaged: ${(error as Error).message}`, {
