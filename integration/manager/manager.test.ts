@@ -88,6 +88,48 @@ describe.each(drivers)('the manager with computes by %s', driver => {
     await expect(lakebed.connect('main', { user: 'cloud_admin' })).rejects.toThrow(/pg_hba|rejects/);
   });
 
+  test_('an idle compute is suspended, one at work is not', async () => {
+    const { endpoints } = await lakebed.api('GET', path('branches/main/endpoints'));
+    const endpoint = path(`endpoints/${endpoints[0].id}`);
+    const setTimeout_ = (seconds: number): Promise<Json> =>
+      lakebed.api('PATCH', `${endpoint}?wait=true`, { endpoint: { suspend_timeout_seconds: seconds } });
+    // Past the proxy: nobody tells the manager of this session, the compute itself does.
+    const client = await lakebed.connect('main');
+    await client.query('BEGIN');
+    await client.query('SELECT 1');
+    const looks = async (): Promise<number> => {
+      const { operations } = await lakebed.api('GET', path('operations'));
+      return operations.filter((one: Json) => one.action === 'suspend_compute' && one.status === 'finished')
+        .length;
+    };
+    const before = await looks();
+    await setTimeout_(1);
+    await lakebed.until(async () => (await looks()) > before, 'it was looked at');
+    expect((await client.query('SELECT 2 AS v')).rows).toEqual([{ v: 2 }]);
+    await client.end();
+    await lakebed.until(
+      async () => (await lakebed.api('GET', endpoint)).endpoint.current_state === 'idle',
+      'it is suspended',
+    );
+    await setTimeout_(0);
+  });
+
+  if (driver === 'process') {
+    test_('a replica follows', async () => {
+      const { endpoint } = await lakebed.api('POST', path('endpoints'), {
+        endpoint: { branch_id: 'main', type: 'read_only' },
+      });
+      const replica = await lakebed.connect(endpoint.id);
+      await lakebed.query('main', 'CREATE TABLE followed AS SELECT 7 AS v');
+      await lakebed.until(async () => {
+        const { rows } = await replica.query('SELECT v FROM followed');
+        return rows[0]?.v === 7;
+      }, 'the replica has it');
+      await replica.end();
+      await lakebed.api('DELETE', path(`endpoints/${endpoint.id}?wait=true`));
+    });
+  }
+
   test_('roles and databases are made and dropped in the compute', async () => {
     await lakebed.api('POST', path('branches/main/roles?wait=true'), { role: { name: 'ann "the" O\'Neil' } });
     await lakebed.api('POST', path('branches/main/databases?wait=true'), {
