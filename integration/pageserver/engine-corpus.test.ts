@@ -170,5 +170,5 @@ test.each(found.map(c => [c.name, c] as const))(
     );
     await timeline.close();
   },
-  300_000,
+  1_200_000,
 );

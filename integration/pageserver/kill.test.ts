@@ -18,7 +18,7 @@ import { ModelLog, PatientReader } from './model-log.ts';
 
 const ROUNDS = Number(process.env['LAKEBED_PAGESERVER_KILLS'] ?? 6);
 const SEED = Number(process.env['LAKEBED_PAGESERVER_KILL_SEED'] ?? 1);
-const BACK_MS = Number(process.env['LAKEBED_PAGESERVER_BACK_MS'] ?? 30_000);
+const BACK_MS = Number(process.env['LAKEBED_PAGESERVER_BACK_MS'] ?? 60_000);
 const READERS = 2;
 
 let storage: Storage;
