@@ -4,7 +4,7 @@ import { SimDisk } from '../../integration/sim/disk.ts';
 import { SimFileKeys } from '../../integration/sim/file-keys.ts';
 import { ModelWal } from '../../integration/sim/model-wal.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
-import { isFault } from '../base/fault.ts';
+import { Fault, isFault } from '../base/fault.ts';
 import { tenantId, timelineId } from '../base/ids.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Log } from '../base/ports.ts';
@@ -543,6 +543,33 @@ describe('many timelines', () => {
       expect(after.damaged(), `step ${step}`).toEqual([]);
       if (made) expect(after.find(keyOf(1))).toBeDefined();
     }
+  });
+
+  test.each([
+    ['disk-failed', 'it can be deleted'],
+    ['disk-full', 'it is opened when that has passed'],
+  ] as const)('one in its place when the disk says %s is remembered: %s', async (code, _cure) => {
+    const bench = new Bench();
+    const timelines = await bench.load();
+    const syncDirectory = bench.disk.syncDirectory.bind(bench.disk);
+    let fails = 1;
+    bench.disk.syncDirectory = async path => {
+      if (path === keyOf(1).tenantId && fails-- > 0) throw new Fault(code, 'not now');
+      await syncDirectory(path);
+    };
+    expect(await faultOf(bench.create(1))).toContain(code);
+    expect(timelines.damaged().map(d => d.key)).toEqual([keyOf(1)]);
+    expect(() => timelines.get(keyOf(1))).toThrow('not now');
+    expect(await faultOf(bench.create(1))).toContain(code);
+    if (code === 'disk-full') {
+      await timelines.tick();
+      expect(timelines.get(keyOf(1)).flushLsn).toBe(START);
+      return;
+    }
+    await timelines.tick();
+    expect(timelines.find(keyOf(1))).toBeUndefined();
+    expect(await timelines.delete(keyOf(1))).toEqual({ dirExisted: true });
+    expect(timelines.damaged()).toEqual([]);
   });
 
   test('a damaged control file is told by name and cure, and harms no other', async () => {
