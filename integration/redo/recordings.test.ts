@@ -42,6 +42,9 @@ const missing =
       ? 'no Neon builds at hand (NEON_PG_DIR)'
       : undefined;
 
+/** Two hundred thousand lines of two programs each, on a machine that may be busy. */
+const TIMEOUT_MS = 900_000;
+
 interface Told {
   readonly lines: string[];
   readonly effects: Set<EffectKind>;
@@ -85,19 +88,23 @@ async function dumped(dialect: Dialect, directory: string, first: string): Promi
 const lsnOf = (line: string): string => /lsn: (\S+),/.exec(line)![1]!;
 
 describe.skipIf(missing !== undefined)(missing ?? 'recordings', () => {
-  test.each(recordings)('$name is told as pg_waldump tells it', async ({ major, path }) => {
-    const dialect = dialectOfMajor(major, 'neon');
-    const directory = await mkdtemp(join(tmpdir(), 'recordings-'));
-    try {
-      const { lines, effects } = await told(dialect, path, directory);
-      const theirs = await dumped(dialect, directory, lsnOf(lines[0]!));
-      expect(lines.length).toBeGreaterThan(100_000);
-      const wrong = lines.flatMap((line, i) => (line === theirs[i] ? [] : [{ line, theirs: theirs[i] }]));
-      expect(wrong.slice(0, 5)).toEqual([]);
-      expect(theirs.length).toBe(lines.length);
-      expect(EFFECTS_MET.filter(kind => !effects.has(kind))).toEqual([]);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
-  });
+  test.each(recordings)(
+    '$name is told as pg_waldump tells it',
+    async ({ major, path }) => {
+      const dialect = dialectOfMajor(major, 'neon');
+      const directory = await mkdtemp(join(tmpdir(), 'recordings-'));
+      try {
+        const { lines, effects } = await told(dialect, path, directory);
+        const theirs = await dumped(dialect, directory, lsnOf(lines[0]!));
+        expect(lines.length).toBeGreaterThan(100_000);
+        const wrong = lines.flatMap((line, i) => (line === theirs[i] ? [] : [{ line, theirs: theirs[i] }]));
+        expect(wrong.slice(0, 5)).toEqual([]);
+        expect(theirs.length).toBe(lines.length);
+        expect(EFFECTS_MET.filter(kind => !effects.has(kind))).toEqual([]);
+      } finally {
+        await rm(directory, { recursive: true, force: true });
+      }
+    },
+    TIMEOUT_MS,
+  );
 });
