@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { Installation, type Json } from './installation.ts';
 
-const [projectCount, branchCount] = (process.env['LAKEBED_FLEET'] ?? '4x10').split('x').map(Number) as [
+const [projectCount, branchCount] = (process.env['LAKEBED_FLEET'] ?? '2x10').split('x').map(Number) as [
   number,
   number,
 ];
