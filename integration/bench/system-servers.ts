@@ -73,8 +73,6 @@ export async function lakebedServer(
   const storage = await Storage.start({
     walBackup: true,
     ...(profiles ? { profiles } : {}),
-    // However full the machine's disk is: nothing is given up in the middle of a measurement.
-    pageserverToml: ['disk_usage_based_eviction = { enabled = false }'],
   });
   const tenant = await storage.createTenant();
   const timeline = await storage.createTimeline(tenant, { pgVersion: major });

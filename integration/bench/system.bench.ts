@@ -2,7 +2,7 @@
 // with fsync on: throughput and latency of pgbench, commits, a cold start in its parts, bulk load, a cold scan, reads
 // after a restart, and the processor time of each process beside it.
 //
-//   LAKEBED_SYSTEM_SCALE     of pgbench, 20 (300 MB, more than shared_buffers)
+//   LAKEBED_SYSTEM_SCALE     of pgbench, 20 (300 MB, more than shared_buffers, less than the file cache)
 //   LAKEBED_SYSTEM_SECONDS   of each run of it, 10
 
 import { type Bench, distribution, type Figure, unmeasured } from './harness.ts';
@@ -25,6 +25,9 @@ const SECONDS = Number(process.env['LAKEBED_SYSTEM_SECONDS'] ?? 10);
 const CLIENTS = [1, 8, 32];
 const LOAD_ROWS = 1_000_000;
 const STARTS = 5;
+
+/** A compute has its local file cache, as in production; a new compute begins with an empty one. */
+const FILE_CACHE = { 'neon.max_file_cache_size': '512MB', 'neon.file_cache_size_limit': '512MB' };
 
 /** Figures of one server, by name; what is better is known from the unit. */
 type Measured = Map<string, { value: number; unit: string }>;
@@ -168,8 +171,9 @@ const bench: Bench = {
     const major = systemMajor();
     if (major === undefined) return [unmeasured('pgbench', NO_BUILD)];
     const results: Awaited<ReturnType<typeof measure>>[] = [];
-    for (const make of [stockServer, lakebedServer]) {
-      const server = await make(major);
+    const lakebed = (): Promise<Server> => lakebedServer(major, { settings: FILE_CACHE });
+    for (const make of [() => stockServer(major), lakebed]) {
+      const server = await make();
       try {
         results.push(await measure(server));
       } finally {

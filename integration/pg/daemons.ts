@@ -207,6 +207,8 @@ function pageserverToml(dir: string, ports: Ports, options: StorageOptions): str
     `broker_endpoint = 'http://127.0.0.1:${ports.broker}'`,
     `pg_distrib_dir = '${process.env['NEON_PG_DIR'] ?? ''}'`,
     `remote_storage = { local_path = '${storeOf(dir)}' }`,
+    // However full the machine's disk is.
+    'disk_usage_based_eviction = { enabled = false }',
     ...(options.tokens ? tokens : []),
     ...(options.tls ? tls : []),
     ...(options.pageserverToml ?? []),
