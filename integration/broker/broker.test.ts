@@ -473,3 +473,22 @@ describe('overload', () => {
     channel.close();
   });
 });
+
+test('a connection that is given up in the moment it comes about harms nobody', async () => {
+  // As short as can be: some are given up before they are there, some after, and some in between.
+  const call = (channel: ReturnType<typeof grpcChannel>): Promise<unknown> =>
+    unary(
+      channel.call(`${wire.BROKER_SERVICE}/PublishOne`),
+      wire.writeTypedMessage({ type: 2, info: INFO }),
+    ).catch(() => undefined);
+  for (let i = 0; i < 40; i++) {
+    const channel = grpcChannel(`http://${endpoint}`, { connectTimeoutMs: i % 8 });
+    await call(channel);
+    channel.close();
+  }
+  const channel = ours();
+  await unary(
+    channel.call(`${wire.BROKER_SERVICE}/PublishOne`),
+    wire.writeTypedMessage({ type: 2, info: INFO }),
+  );
+});

@@ -19,6 +19,9 @@ export interface CrowdShape {
   readonly withStuck: boolean;
 }
 
+/** A hundred connections at once, to a broker that shares the machine. */
+const CONNECT_MS = 60_000;
+
 const id = (n: number): string => n.toString(16).padStart(32, '0');
 const TENANT = id(1) as TenantId;
 
@@ -98,7 +101,7 @@ export class Crowd {
   }
 
   private channel(): GrpcChannel {
-    const channel = grpcChannel(this.url);
+    const channel = grpcChannel(this.url, { connectTimeoutMs: CONNECT_MS });
     this.channels.push(channel);
     return channel;
   }

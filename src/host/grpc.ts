@@ -63,6 +63,7 @@ export function listenGrpc(
   const sessions = new Set<http2.ServerHttp2Session>();
   const two = http2.createServer(SESSION);
   two.on('session', session => {
+    if (session.destroyed) return;
     session.setLocalWindowSize(SESSION_WINDOW_BYTES);
     sessions.add(session);
     const stop = keepAlive(session, options.keepaliveMs);
@@ -375,7 +376,8 @@ export function grpcChannel(endpoint: string, options: GrpcChannelOptions = {}):
     );
     made.once('connect', () => {
       clearTimeout(slow);
-      made.setLocalWindowSize(SESSION_WINDOW_BYTES);
+      // Given up in the same moment that it came about.
+      if (!made.destroyed) made.setLocalWindowSize(SESSION_WINDOW_BYTES);
     });
     // Every open call listens for the session's errors.
     made.setMaxListeners(0);
