@@ -78,7 +78,7 @@ export function findDatabase(store: Store, branch: Branch, name: string): Databa
 /** A compute that is awake is told now; one that sleeps hears of it when it starts. */
 function tell(manager: Manager, branch: Branch): NewOperation[] {
   const endpoint = primaryOf(manager.store, branch);
-  if (!endpoint || endpoint.wanted !== 'active') return [];
+  if (endpoint?.wanted !== 'active') return [];
   return [
     { projectId: branch.projectId, branchId: branch.id, endpointId: endpoint.id, action: 'apply_config' },
   ];
