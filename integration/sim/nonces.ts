@@ -4,6 +4,8 @@
 //
 // It reads the formats by their drawings (src/seal/sealed-*.ts), not by their code.
 
+import { createHash } from 'node:crypto';
+
 const HEADER = 512;
 const TAG = 16;
 const FRAME_HEADER = 48;
@@ -19,7 +21,8 @@ const hex = (bytes: Uint8Array, from: number, to: number): string =>
 
 export class NonceLedger {
   private readonly files = new Map<string, Known>();
-  private readonly seen = new Set<string>();
+  /** With what was sealed under it, where the same bytes may be written again: a log's tail, after a start. */
+  private readonly seen = new Map<string, string>();
 
   /** Pairs seen so far. */
   get count(): number {
@@ -76,14 +79,20 @@ export class NonceLedger {
       if (hex(bytes, at, at + 4) !== Buffer.from('LBFR').toString('hex')) {
         throw new Error(`${path}: no frame where one must begin`);
       }
-      this.add(`log ${known.dek} ${hex(bytes, at + 32, at + 48)}`, String(view.getUint32(at + 24)), path);
-      at += FRAME_HEADER + view.getUint32(at + 4) + TAG;
+      const end = at + FRAME_HEADER + view.getUint32(at + 4) + TAG;
+      const sealed = createHash('sha256').update(bytes.subarray(at, end)).digest('hex');
+      const key = `log ${known.dek} ${hex(bytes, at + 32, at + 48)}`;
+      this.add(key, String(view.getUint32(at + 24)), path, sealed);
+      at = end;
     }
   }
 
-  private add(key: string, nonce: string, path: string): void {
+  private add(key: string, nonce: string, path: string, sealed = ''): void {
     const pair = `${key} | ${nonce}`;
-    if (this.seen.has(pair)) throw new Error(`${path}: a nonce was used twice: ${pair}`);
-    this.seen.add(pair);
+    const before = this.seen.get(pair);
+    if (before !== undefined && (sealed === '' || before !== sealed)) {
+      throw new Error(`${path}: a nonce was used twice: ${pair}`);
+    }
+    this.seen.set(pair, sealed);
   }
 }

@@ -35,6 +35,8 @@ const FOUND: readonly (readonly [number, string])[] = [
   [6482, 'nothing was committed once all was healed'],
   [5590, 'a log that changed hands while it was compared was taken for a broken one'],
   [6052, 'the same, as it was cut'],
+  [6836, 'a sync failed, the process was started again, and the next sync meant nothing'],
+  [50066, 'the same, with room made ahead'],
   [7538, 'the disk failed as a pulled timeline was opened: it was neither there nor could it be made again'],
 ];
 

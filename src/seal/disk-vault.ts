@@ -265,8 +265,7 @@ class DiskVault implements Vault {
       const sealed = await sourceOfFile(file);
       const { key, scan } = await this.readLog(name, sealed, options.atLeast);
       if (scan.torn) await file.truncate(scan.position);
-      // What an earlier process wrote and did not sync may lie in the machine's memory alone.
-      await file.sync();
+      await settleTail(file, sealed, scan);
       const { aead, random, growBytes } = this;
       const { index, position, torn } = scan;
       const fileBytes = torn ? position : sealed.size;
@@ -423,3 +422,13 @@ class DiskVault implements Vault {
 }
 
 const directoryOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/')));
+
+/**
+ * What an earlier process wrote and did not sync may lie in the machine's memory alone; and if its sync failed, the
+ * machine may hold those pages for clean: another sync would succeed and mean nothing. So what the last frame does not
+ * know to be durable is written once more, the same bytes, before it is synced and believed.
+ */
+async function settleTail(file: DiskFile, sealed: Source, { synced, position }: LogScan): Promise<void> {
+  if (position > synced) await file.write(synced, await sealed.read(synced, position - synced));
+  await file.sync();
+}

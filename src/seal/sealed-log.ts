@@ -209,6 +209,8 @@ export interface LogScan {
   readonly index: FrameIndex;
   /** Where the next frame goes: the end of the last whole one. */
   readonly position: number;
+  /** Up to here the last frame knew the file to be durable. */
+  readonly synced: number;
   /** Whether anything but zeros lies after it: a torn tail to cut. */
   readonly torn: boolean;
 }
@@ -247,6 +249,7 @@ export async function scanLog(source: Source, options: ScanOptions): Promise<Log
   const index = new FrameIndex(options.origin);
   const window = new Window(source);
   let position = HEADER_BYTES;
+  let synced = HEADER_BYTES;
   let salt: Uint8Array | undefined;
   let next = 0;
   for (;;) {
@@ -258,10 +261,11 @@ export async function scanLog(source: Source, options: ScanOptions): Promise<Log
     if (!openFrame(options.aead, options.keyOf(frame.salt), frame.number, whole, position)) break;
     index.add(frame, position);
     position += whole.length;
+    synced = frame.synced;
     salt = frame.salt;
     next = frame.number + 1;
   }
-  return { index, position, torn: await inspectTail(source, position, options) };
+  return { index, position, synced, torn: await inspectTail(source, position, options) };
 }
 
 function follows(
