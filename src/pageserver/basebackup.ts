@@ -122,7 +122,8 @@ class Backup {
     const prevLsn = this.prevLsn();
     const databases = this.databases();
     for (const directory of directoriesOf(dialect)) yield this.directory(directory);
-    for (const [path, contents] of configFiles(full, this.control.xlogSegSize)) yield* this.file(path, contents);
+    for (const [path, contents] of configFiles(full, this.control.xlogSegSize))
+      yield* this.file(path, contents);
     yield* this.slrus();
     for (const [spcOid, dbOid] of databases) yield* this.database(spcOid, dbOid);
     yield* this.auxFiles();
