@@ -33,6 +33,7 @@ describe('safekeepers in trouble keep their promises', () => {
 /** Seeds that longer runs found, each with what was wrong. */
 const FOUND: readonly (readonly [number, string])[] = [
   [6482, 'nothing was committed once all was healed'],
+  [2325, 'a full disk passed, and the timeline was loaded twice at a time'],
   [5590, 'a log that changed hands while it was compared was taken for a broken one'],
   [6052, 'the same, as it was cut'],
   [6836, 'a sync failed, the process was started again, and the next sync meant nothing'],

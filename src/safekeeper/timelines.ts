@@ -57,6 +57,7 @@ const scopeOf = (key: TimelineKey): SealScope => ({ tenant: key.tenantId, timeli
 export class Timelines {
   private readonly deps: TimelinesDeps;
   private readonly entries = new Map<string, Entry>();
+  private readonly reloading = new Set<string>();
   private readonly tombstones = new Map<string, Tombstone>();
   private readonly tenantTombstones = new Map<TenantId, number>();
 
@@ -320,7 +321,11 @@ export class Timelines {
       if (now - madeMs >= TOMBSTONE_MS) this.tenantTombstones.delete(tenant);
     }
     for (const { key, fault } of this.damaged()) {
-      if (fault.kind === 'unavailable' || fault.kind === 'denied') await this.loadOne(key);
+      if (fault.kind !== 'unavailable' && fault.kind !== 'denied') continue;
+      // Loaded twice at a time it would be two timelines over one directory.
+      if (this.reloading.has(nameOf(key))) continue;
+      this.reloading.add(nameOf(key));
+      await this.loadOne(key).finally(() => this.reloading.delete(nameOf(key)));
     }
     for (const timeline of this.all()) {
       await timeline.tick().catch((error: unknown) => {
