@@ -12,7 +12,7 @@ import { applyEdit } from '../../src/pageserver/edit.ts';
 import { Engine } from '../../src/pageserver/engine.ts';
 import { ENGINE_DEFAULTS, type EngineSettings } from '../../src/pageserver/engine-settings.ts';
 import type { LayerDesc } from '../../src/pageserver/layers/layer.ts';
-import { LAYER_CHUNK_BYTES, type LayerStore, vaultStore } from '../../src/pageserver/timeline/store.ts';
+import { type LayerStore, vaultStore } from '../../src/pageserver/timeline/store.ts';
 import { Timeline } from '../../src/pageserver/timeline/timeline.ts';
 import { openVault } from '../../src/seal/disk-vault.ts';
 import { pg17 } from '../../src/xlog/dialects/17.ts';
@@ -48,7 +48,6 @@ export class BenchEngine {
       directory: 'timeline',
       scope: { tenant: this.keys.tenant, timeline: ID },
       keys: this.keys,
-      chunkBytes: LAYER_CHUNK_BYTES,
       random: hostRandom,
     });
     return vaultStore(vault, 1);

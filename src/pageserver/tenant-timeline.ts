@@ -270,8 +270,8 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
 
   // ---------------------------------------------------------------------------------- the engine's layers (LayerStore)
 
-  create(name: string, options: { readonly chunkBytes?: number } = {}): Promise<SealedWriter> {
-    return this.vault.create(name, { generation: this.generation, ...options });
+  create(name: string): Promise<SealedWriter> {
+    return this.vault.create(name, { generation: this.generation });
   }
 
   open(desc: LayerDesc): Promise<SealedSource> {

@@ -14,7 +14,6 @@ import { describeLayer, type LayerIdentity } from '../layers/layer-name.ts';
 import { MemoryLayer } from '../layers/memory-layer.ts';
 import { Layer } from '../layers/open-layers.ts';
 import { writePieces } from './layer-output.ts';
-import { LEVEL0_CHUNK_BYTES } from './store.ts';
 import type { Timeline } from './timeline.ts';
 
 const RETRY_MS = 1000;
@@ -157,7 +156,7 @@ export class Flusher {
     const input = await packMemoryLayer(memory, identity, () => engine.clock.sleep(0));
     const file = await engine.pool.run('flush', input);
     const desc = describeLayer(identity, engine.random.below(0x1_0000_0000), file.length);
-    const writer = await store.create(desc.name, { chunkBytes: LEVEL0_CHUNK_BYTES });
+    const writer = await store.create(desc.name);
     try {
       await writePieces(writer, file);
       await writer.finish();

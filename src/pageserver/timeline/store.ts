@@ -16,7 +16,7 @@ export interface LayerStore {
   /** Of the attachment that writes now: goes into the names of new layers. */
   readonly generation: number;
   /** A new layer's file; durable under its name when finished. */
-  create(name: string, options?: { readonly chunkBytes?: number }): Promise<SealedWriter>;
+  create(name: string): Promise<SealedWriter>;
   /** The contents of a layer, from wherever they are to be had. */
   open(desc: LayerDesc): Promise<ClosableSource>;
   /** A layer that was written and will not be used after all. */
@@ -30,14 +30,6 @@ export interface LayerStore {
   damaged?(desc: LayerDesc, error: unknown): Promise<boolean>;
 }
 
-/**
- * The sealed chunks of layer files are best this small (VaultOptions.chunkBytes): a look-up reads one block of 5 to
- * 10 KiB, and unseals the chunks that it touches.
- */
-export const LAYER_CHUNK_BYTES = 8 * 1024;
-/** Of level 0, whose blocks are not compressed: a quarter of the seals while the log waits, and no more to unseal. */
-export const LEVEL0_CHUNK_BYTES = 32 * 1024;
-
 /** Layers in one vault; no object store behind it. */
 export function vaultStore(
   vault: Vault,
@@ -46,7 +38,7 @@ export function vaultStore(
 ): LayerStore {
   return {
     generation,
-    create: (name, options) => vault.create(name, { generation, ...options }),
+    create: name => vault.create(name, { generation }),
     open: desc => vault.open(desc.name, { generation: desc.generation }),
     async discard(name) {
       await vault.remove(name).catch(error => {
