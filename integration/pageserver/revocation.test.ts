@@ -174,7 +174,14 @@ describe.each(['a file', 'AWS KMS (moto)'])('a key in %s', kind => {
       expect(await sqlStateOf(backup(pageserver, acme, timeline))).toBe('42501');
       const branch = { new_timeline_id: hexId(), ancestor_timeline_id: timeline };
       expect((await pageserver.call('POST', `tenant/${acme}/timeline`, branch)).status).toBe(403);
-      // Safekeepers: nothing of this tenant is committed while it lasts.
+      // Safekeepers, each of which asks for itself: nothing of this tenant is committed while it lasts.
+      const shut = async (): Promise<boolean> => {
+        const texts = w.safekeepers.map(sk =>
+          fetch(`http://127.0.0.1:${sk.httpPort}/metrics`).then(r => r.text()),
+        );
+        return (await Promise.all(texts)).every(text => /lakebed_key_tenants{phase="shut"} [1-9]/.test(text));
+      };
+      await until(shut, POLL_MS + LIFETIME_MS + SLACK_MS);
       const refused = w.push(acme, timeline, log(end)).then(
         () => 'pushed',
         () => 'refused',
