@@ -6,7 +6,6 @@
 // Then TLS on every port, with a certificate that is renewed while the daemons run, keys that rotate, and what the logs
 // must never hold. All of it with one set of daemons that log everything they can.
 
-import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,6 +20,7 @@ import { hostRandom } from '../../src/host/random.ts';
 import * as wire from '../../src/protocol/broker.ts';
 import { type Scope, signToken } from '../../src/protocol/jwt.ts';
 import { PqClient } from '../../src/protocol/pq-client.ts';
+import { selfSigned } from '../certificate.ts';
 import { type DaemonSet, startDaemons } from '../pg/one-of-each.ts';
 import { freePort } from '../safekeeper/neon-postgres.ts';
 
@@ -74,25 +74,7 @@ async function makeTokens(): Promise<void> {
 
 function certificate(name: string): void {
   const [cert, key] = [join(dir, 'server.crt'), join(dir, 'server.key')];
-  execFileSync(
-    'openssl',
-    [
-      ...[
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '2',
-      ],
-      ...['-subj', `/CN=${name}`, '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
-      ...['-keyout', key, '-out', cert],
-    ],
-    { stdio: 'ignore' },
-  );
+  selfSigned({ key, cert }, name);
 }
 
 beforeAll(async () => {

@@ -1,6 +1,5 @@
 // The broker and both ends of our gRPC, judged by grpc-js with code generated from the interface's own language.
 
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import http2 from 'node:http2';
 import { tmpdir } from 'node:os';
@@ -17,6 +16,7 @@ import { grpcChannel, listenGrpc } from '../../src/host/grpc.ts';
 import { hostLog } from '../../src/host/log.ts';
 import { ReloadingCertificate } from '../../src/host/tls.ts';
 import * as wire from '../../src/protocol/broker.ts';
+import { selfSigned } from '../certificate.ts';
 
 const definition = loadSync(join(import.meta.dirname, 'broker.proto'), {
   keepCase: true,
@@ -379,33 +379,7 @@ describe('one port', () => {
   test('both over TLS, by ALPN', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'lakebed-broker-tls-'));
     const [keyFile, certFile] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
-    execFileSync(
-      'openssl',
-      [
-        ...[
-          'req',
-          '-x509',
-          '-newkey',
-          'ec',
-          '-pkeyopt',
-          'ec_paramgen_curve:prime256v1',
-          '-nodes',
-          '-days',
-          '2',
-        ],
-        ...[
-          '-subj',
-          '/CN=localhost',
-          '-addext',
-          'subjectAltName=DNS:localhost',
-          '-keyout',
-          keyFile,
-          '-out',
-          certFile,
-        ],
-      ],
-      { stdio: 'ignore' },
-    );
+    selfSigned({ key: keyFile, cert: certFile });
     const tls = new ReloadingCertificate(
       { keyFile, certFile },
       60_000,

@@ -4,7 +4,6 @@
 // LAKEBED_CROWD sets how many idle connections there are; LAKEBED_LONG=1 also waits for the minute after which a
 // Postgres port gives up a client that does not log in.
 
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,6 +11,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { tenantId, timelineId } from '../../src/base/ids.ts';
 import { frame, PROTOCOL_3_0, startupPacket, TAG } from '../../src/protocol/pq-frame.ts';
+import { selfSigned } from '../certificate.ts';
 import { ModelLog, type PatientReader } from '../pageserver/model-log.ts';
 import { type DaemonSet, startDaemons } from '../pg/one-of-each.ts';
 import { freePort } from '../safekeeper/neon-postgres.ts';
@@ -41,9 +41,7 @@ const random = new SimRandom(17);
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'lakebed-hostile-'));
   const [cert, key] = [join(dir, 'server.crt'), join(dir, 'server.key')];
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const args = ['req', '-x509', ...ec, '-subj', '/CN=localhost', '-keyout', key, '-out', cert];
-  execFileSync('openssl', args, { stdio: 'ignore' });
+  selfSigned({ key, cert });
   const [brokerTls, skTls, psTls] = [await freePort(), await freePort(), await freePort()];
   const ssl = ['--ssl-cert-file', cert, '--ssl-key-file', key];
   daemons = await startDaemons(dir, {

@@ -1,11 +1,11 @@
 // What cannot be adopted, and what is wrong on the way: each told in one sentence with what to do, and nothing left
 // behind on the origin. The same of checkouts.
 
-import { execFileSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { selfSigned } from '../certificate.ts';
 import { Adopter, lakebed, Origin, opened, placeArgs } from './adopting.ts';
 import { Storage } from './harness.ts';
 
@@ -78,10 +78,7 @@ test('an origin that cannot be followed is told what to change', async () => {
 
 test('over TLS where the origin insists on it', async () => {
   const { server } = origin;
-  const files = ['-keyout', join(server.home, 'server.key'), '-out', join(server.home, 'server.crt')];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, '-subj', '/CN=x'], {
-    stdio: 'ignore',
-  });
+  selfSigned({ key: join(server.home, 'server.key'), cert: join(server.home, 'server.crt') });
   for (const name of ['server.key', 'server.crt']) {
     chmodSync(join(server.home, name), 0o600);
     const { uid, gid } = statSync(server.dataDirectory);

@@ -7,11 +7,11 @@
 //
 // With `clockSteps` each daemon reads the wall clock through clock-step.ts.
 
-import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { signToken } from '../../src/protocol/jwt.ts';
+import { selfSigned } from '../certificate.ts';
 import { freePort } from '../safekeeper/neon-postgres.ts';
 import { Daemon } from './daemon.ts';
 import { Wire } from './wire.ts';
@@ -104,7 +104,7 @@ export async function makeDaemons(dir: string, options: StorageOptions): Promise
   const builder = new Builder(dir, options);
   mkdirSync(storeOf(dir));
   if (options.tokens) await makeTokens(dir);
-  if (options.tls) makeCertificate(dir);
+  if (options.tls) selfSigned({ key: join(dir, 'server.key'), cert: join(dir, 'server.crt') });
   const brokerPort = await freePort();
   const safekeepers: Safekeeper[] = [];
   for (let id = 1; id <= (options.safekeepers ?? 3); id++)
@@ -223,12 +223,4 @@ async function makeTokens(dir: string): Promise<void> {
   writeFileSync(join(dir, PRIVATE_KEY), pem);
   writeFileSync(join(dir, PUBLIC_KEY), publicKey.export({ type: 'spki', format: 'pem' }));
   writeFileSync(join(dir, SAFEKEEPER_TOKEN), await signToken({ scope: 'safekeeperdata' }, pem));
-}
-
-function makeCertificate(dir: string): void {
-  const files = ['-keyout', join(dir, 'server.key'), '-out', join(dir, 'server.crt')];
-  const subject = ['-subj', '/CN=localhost', '-days', '1'];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, ...subject], {
-    stdio: 'ignore',
-  });
 }

@@ -16,6 +16,7 @@ import { hostNet } from '../../src/host/net.ts';
 import { hostRandom } from '../../src/host/random.ts';
 import { ReloadingCertificate } from '../../src/host/tls.ts';
 import { PROTOCOL_3_0, startupPacket } from '../../src/protocol/pq-frame.ts';
+import { selfSigned } from '../certificate.ts';
 import { StockPostgres } from '../pg/stock.ts';
 
 const quiet: Log = { debug() {}, info() {}, warn() {}, error() {}, with: () => quiet };
@@ -50,11 +51,7 @@ const dir = mkdtempSync(join(tmpdir(), 'lakebed-proxy-'));
 
 beforeAll(async () => {
   const files = { keyFile: join(dir, 'server.key'), certFile: join(dir, 'server.crt') };
-  const subject = ['-subj', '/CN=db.example', '-days', '1', '-addext', 'subjectAltName=DNS:*.db.example'];
-  const out = ['-keyout', files.keyFile, '-out', files.certFile];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...out, ...subject], {
-    stdio: 'ignore',
-  });
+  selfSigned({ key: files.keyFile, cert: files.certFile }, 'db.example', '*.db.example');
   certificate = new ReloadingCertificate(files, 60_000, quiet);
   postgres = await StockPostgres.start(17, {
     settings: { listen_addresses: ADDRESS, password_encryption: 'scram-sha-256' },

@@ -1,7 +1,6 @@
 // Who may do what: every command of the Postgres ports and every route of the HTTP port, with no token, another
 // tenant's, a wrong scope, an expired one, a broken one, and the right ones. Then keys that rotate, and TLS.
 
-import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,6 +12,7 @@ import { hostRandom } from '../../src/host/random.ts';
 import { type Scope, signToken } from '../../src/protocol/jwt.ts';
 import { PqClient } from '../../src/protocol/pq-client.ts';
 import type { TimelineKey } from '../../src/safekeeper/timeline-handle.ts';
+import { selfSigned } from '../certificate.ts';
 import { Daemon } from '../pg/daemon.ts';
 import { freePort } from './neon-postgres.ts';
 import { SafekeeperProcess, timelinePath, until } from './processes.ts';
@@ -60,7 +60,7 @@ beforeAll(async () => {
   writeFileSync(join(keys, 'one.pem'), trusted.publicKey);
   writeFileSync(join(dir, 'own-token'), tokens['node']!);
   const [cert, keyFile] = [join(dir, 'server.crt'), join(dir, 'server.key')];
-  selfSigned(cert, keyFile, 'first');
+  selfSigned({ key: keyFile, cert }, 'first');
   tenantOnlyPort = await freePort();
   httpsPort = await freePort();
   sk = new SafekeeperProcess(1, dir, { pg: await freePort(), http: await freePort() }, [
@@ -77,36 +77,6 @@ afterAll(async () => {
   await sk.kill('SIGKILL');
   rmSync(dir, { recursive: true, force: true });
 });
-
-function selfSigned(cert: string, keyFile: string, name: string): void {
-  execFileSync(
-    'openssl',
-    [
-      ...[
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '2',
-      ],
-      ...[
-        '-subj',
-        `/CN=${name}`,
-        '-addext',
-        'subjectAltName=DNS:localhost,IP:127.0.0.1',
-        '-keyout',
-        keyFile,
-        '-out',
-        cert,
-      ],
-    ],
-    { stdio: 'ignore' },
-  );
-}
 
 const createBody = (k: TimelineKey): unknown => ({
   tenant_id: k.tenantId,
@@ -296,7 +266,7 @@ describe('rotation', () => {
         socket.on('error', fail);
       });
     expect(await subject()).toBe('first');
-    selfSigned(join(dir, 'server.crt'), join(dir, 'server.key'), 'second');
+    selfSigned({ key: join(dir, 'server.key'), cert: join(dir, 'server.crt') }, 'second');
     await until(async () => (await subject()) === 'second');
     expect(await command('IDENTIFY_SYSTEM', tokens['tenant'], key)).toBe('ok');
     writeFileSync(join(dir, 'server.crt'), 'damaged');

@@ -8,6 +8,7 @@
 import { EMPTY_BYTES, fromUtf8, utf8 } from './bytes.ts';
 import { Fault, httpStatus } from './fault.ts';
 import { parseJson, toJson } from './json.ts';
+import type { HttpReply } from './ports.ts';
 import type { Fields, InferFields, Schema } from './schema.ts';
 
 export interface HttpRequest {
@@ -259,14 +260,27 @@ async function readBody(route: Route, request: HttpRequest): Promise<unknown> {
   return route.body.parse(value, 'body');
 }
 
-/** All of a body, of at most this many bytes. */
-export async function collect(body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Uint8Array> {
+/** All of a body, of at most this many bytes; a longer one is a client's mistake unless told otherwise. */
+export async function collect(
+  body: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+  tooLong = (message: string): Error => new StatusError(413, message),
+): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let length = 0;
   for await (const piece of body) {
     length += piece.length;
-    if (length > bytesMax) throw new StatusError(413, `the body is longer than ${bytesMax} bytes`);
+    if (length > bytesMax) throw tooLong(`the body is longer than ${bytesMax} bytes`);
     pieces.push(piece);
   }
   return pieces.length === 0 ? EMPTY_BYTES : Buffer.concat(pieces);
+}
+
+/** Far more than any of our services answers. */
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+
+/** What another service answered, as text. */
+export async function answerText(reply: HttpReply, bytesMax = ANSWER_BYTES_MAX): Promise<string> {
+  const tooLong = (message: string): Error => new Fault('server-error', message);
+  return fromUtf8(await collect(reply.body, bytesMax, tooLong));
 }

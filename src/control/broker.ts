@@ -23,9 +23,9 @@ import {
   grpcFrame,
   only,
 } from '../base/grpc.ts';
-import { HttpApi, route, StatusError, text } from '../base/http.ts';
+import type { HttpApi } from '../base/http.ts';
 import { type Cell, Metrics } from '../base/metrics.ts';
-import { openApiRoute } from '../base/openapi.ts';
+import { watchApi } from '../base/watch-api.ts';
 import {
   BROKER_SERVICE,
   MESSAGE_TYPE,
@@ -267,35 +267,7 @@ export class Broker {
 
   /** What the port answers besides gRPC. */
   api(version: string): HttpApi {
-    const api: HttpApi = new HttpApi(
-      [
-        route({
-          method: 'GET',
-          path: '/status',
-          summary: 'Alive.',
-          access: 'open',
-          answerType: 'text/plain',
-          handle: () => text(''),
-        }),
-        route({
-          method: 'GET',
-          path: '/metrics',
-          summary: 'Metrics in the text format of Prometheus.',
-          access: 'open',
-          answerType: 'text/plain',
-          handle: () => text(this.metrics.exposition(), 'text/plain; version=0.0.4'),
-        }),
-        openApiRoute(() => api),
-      ],
-      {
-        title: 'Lakebed storage broker',
-        version,
-        authorize: async r => {
-          if (r.access !== 'open') throw new StatusError(403, 'nothing else is open here');
-        },
-      },
-    );
-    return api;
+    return watchApi('Lakebed storage broker', version, this.metrics);
   }
 }
 

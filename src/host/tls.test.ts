@@ -1,10 +1,10 @@
 // A pair of TLS files while it is renewed: whatever the files hold in between, the pair before stays in use.
 
-import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { selfSigned } from '../../integration/certificate.ts';
 import { hostLog } from './log.ts';
 import { ReloadingCertificate } from './tls.ts';
 
@@ -14,9 +14,7 @@ const at = (name: string): string => join(dir, name);
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'lakebed-tls-'));
   for (const name of ['one', 'two']) {
-    const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-    const out = ['-keyout', at(`${name}.key`), '-out', at(`${name}.crt`)];
-    execFileSync('openssl', ['req', '-x509', ...ec, '-subj', `/CN=${name}`, ...out], { stdio: 'ignore' });
+    selfSigned({ key: at(`${name}.key`), cert: at(`${name}.crt`) }, name);
   }
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -1,6 +1,5 @@
 // The served protocol judged by clients that are not ours: node-postgres, and a TLS socket of Node's own.
 
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect as netConnect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,6 +7,7 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { selfSigned } from '../../integration/certificate.ts';
 import { concatBytes, utf8 } from '../base/bytes.ts';
 import { Fault } from '../base/fault.ts';
 import type { Connection, Listener } from '../base/ports.ts';
@@ -164,24 +164,7 @@ describe('TLS', () => {
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), 'lakebed-tls-'));
     const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
-    execFileSync(
-      'openssl',
-      [
-        ...[
-          'req',
-          '-x509',
-          '-newkey',
-          'ec',
-          '-pkeyopt',
-          'ec_paramgen_curve:prime256v1',
-          '-nodes',
-          '-days',
-          '2',
-        ],
-        ...['-subj', '/CN=localhost', '-keyout', key, '-out', cert],
-      ],
-      { stdio: 'ignore' },
-    );
+    selfSigned({ key, cert });
     const current = tls.createSecureContext({ key: readFileSync(key), cert: readFileSync(cert) });
     const net = hostNet({ serverTls: { current } });
     listener = await net.listen({ host: '127.0.0.1', port: 0 }, serve(false, true));

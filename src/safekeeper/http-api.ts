@@ -3,7 +3,7 @@
 //
 // Answers to safekeeper/src/http/routes.rs.
 
-import { HttpApi, json, type Route, route, StatusError, stream, text } from '../base/http.ts';
+import { HttpApi, json, type Route, route, StatusError, stream } from '../base/http.ts';
 import { formatLsn } from '../base/lsn.ts';
 import { openApiRoute } from '../base/openapi.ts';
 import {
@@ -18,6 +18,7 @@ import {
   tenantIdSchema,
   timelineIdSchema,
 } from '../base/schema.ts';
+import { metricsRoute } from '../base/watch-api.ts';
 import {
   copyTimelineSchema,
   createTimelineSchema,
@@ -70,14 +71,7 @@ function nodeRoutes(deps: ApiDeps): Route[] {
       answer: object({ id: integer() }),
       handle: () => json({ id: nodeId }),
     }),
-    route({
-      method: 'GET',
-      path: '/metrics',
-      summary: 'Metrics in the text format of Prometheus.',
-      access: 'open',
-      answerType: 'text/plain',
-      handle: () => text(metrics.registry.exposition(), 'text/plain; version=0.0.4'),
-    }),
+    metricsRoute(metrics.registry),
     route({
       method: 'GET',
       path: '/v1/utilization',

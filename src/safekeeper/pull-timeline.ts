@@ -7,9 +7,8 @@
 //
 // Answers to safekeeper/src/pull_timeline.rs and copy_timeline.rs.
 
-import { fromUtf8 } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
-import { collect, StatusError } from '../base/http.ts';
+import { answerText, StatusError } from '../base/http.ts';
 import { parseJson } from '../base/json.ts';
 import { formatLsn, INVALID_LSN, type Lsn } from '../base/lsn.ts';
 import type { Http, HttpReply, Log } from '../base/ports.ts';
@@ -151,7 +150,7 @@ async function get(url: string, timeoutMs: number, { http, token }: PeerCallDeps
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   const reply = await http.request({ method: 'GET', url, headers, timeoutMs });
   if (reply.status === 200) return reply;
-  const said = fromUtf8(await collect(reply.body, 64 * 1024));
+  const said = await answerText(reply, 64 * 1024);
   throw new Fault('server-error', `${url} answered ${reply.status}: ${said.slice(0, 300)}`);
 }
 
@@ -161,7 +160,7 @@ const timelineUrl = (host: string, key: TimelineKey): string =>
 /** What a peer says of a timeline. */
 export async function peerStatus(key: TimelineKey, host: string, deps: PeerCallDeps): Promise<PeerStatus> {
   const reply = await get(timelineUrl(host, key), STATUS_MS, deps);
-  const text = fromUtf8(await collect(reply.body, STATUS_BYTES_MAX));
+  const text = await answerText(reply, STATUS_BYTES_MAX);
   return timelineStatusSchema.parse(parseJson(text), `the status from ${host}`);
 }
 

@@ -3,8 +3,9 @@
 //
 // Answers to pageserver/src/http/openapi_spec.yml.
 
-import { concatBytes, fromUtf8, utf8 } from '../../base/bytes.ts';
+import { utf8 } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';
+import { answerText } from '../../base/http.ts';
 import { type Lsn, parseLsn } from '../../base/lsn.ts';
 import type { HttpCall } from '../../base/ports.ts';
 import type { AdoptWorld, StorageAt } from './contract.ts';
@@ -55,9 +56,7 @@ export class Pageserver {
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       },
     });
-    const pieces: Uint8Array[] = [];
-    for await (const piece of reply.body) pieces.push(piece);
-    const text = fromUtf8(concatBytes(pieces));
+    const text = await answerText(reply);
     return { status: reply.status, body: parse(text) };
   }
 

@@ -1,9 +1,10 @@
 // `lakebed branch ...`: what a user does with branches, through the manager.
 
-import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
+import { textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
+import { jsonOr, pointOf } from './answers.ts';
 import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
-import { age, paintFor, parsePoint, tree } from './render.ts';
+import { age, paintFor, tree } from './render.ts';
 
 const OPTIONS = [PROJECT_OPTION, ...MANAGER_OPTIONS];
 const NAME = { name: 'branch', help: 'name or id of the branch' };
@@ -28,22 +29,6 @@ interface Endpoint {
   readonly type: string;
   readonly current_state: string;
   readonly static_lsn?: string;
-}
-
-export const jsonOr = (input: VerbInput, world: World, value: unknown, text: () => string): void =>
-  world.terminal.write(flagOption(input, 'json') ? `${JSON.stringify(value, null, 2)}\n` : text());
-
-/** `--at`, as the fields of a request. */
-export function pointOf(input: VerbInput, world: World, prefix: string): Record<string, string> {
-  const given = textOption(input, 'at');
-  if (given === undefined) return {};
-  const point = parsePoint(given, world.clock.now());
-  if (point === undefined) {
-    throw new Fault('command-unknown', `--at ${given} is no LSN and no time`, {
-      hint: "Give an LSN such as 0/16B3748, a time such as 2026-01-31T12:00Z, or '15 min ago'.",
-    });
-  }
-  return 'lsn' in point ? { [`${prefix}_lsn`]: point.lsn } : { [`${prefix}_timestamp`]: point.timestamp };
 }
 
 const branchPath = async (client: ManagerClient, input: VerbInput, name: string): Promise<string> =>

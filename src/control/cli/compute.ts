@@ -3,7 +3,7 @@
 
 import { listOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
-import { jsonOr, pointOf } from './branch.ts';
+import { jsonOr, pointOf } from './answers.ts';
 import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { age, paintFor, table } from './render.ts';
 

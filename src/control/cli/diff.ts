@@ -3,7 +3,7 @@
 // --rows the number of rows and a digest of every table. Lines of one side alone are printed with their side's sign.
 
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { jsonOr } from './branch.ts';
+import { jsonOr } from './answers.ts';
 import { connectionUri, MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { openSession } from './psql.ts';
 import { paintFor } from './render.ts';

@@ -4,9 +4,10 @@
 // which ports are whose); a token, where it asks for one, is in LAKEBED_TOKEN. Trouble it answers with becomes a Fault
 // that says its words and its hint; nobody there becomes one that says how to start it.
 
-import { concatBytes, fromUtf8, utf8 } from '../../base/bytes.ts';
+import { utf8 } from '../../base/bytes.ts';
 import { type OptionSpec, textOption, type VerbInput, type World } from '../../base/command.ts';
 import { Fault, type FaultCode, isFault } from '../../base/fault.ts';
+import { answerText } from '../../base/http.ts';
 import { portsFrom, readState } from '../local/layout.ts';
 import { resolvePath } from './wal-source.ts';
 
@@ -16,6 +17,13 @@ const CALL_MS = 30_000;
 const POLL_MS = 50;
 /** initdb of a new project on a slow machine takes the longest. */
 const WAIT_MS = 300_000;
+
+/** Of commands about this machine's own. */
+export const DATA_DIR: OptionSpec = {
+  flags: '-D, --data-dir PATH',
+  help: 'where everything is kept',
+  default: DATA_DIR_DEFAULT,
+};
 
 /** Options of every command that speaks with the manager. */
 export const MANAGER_OPTIONS: readonly OptionSpec[] = [
@@ -92,9 +100,7 @@ export class ManagerClient {
         cause: error,
       });
     }
-    const pieces: Uint8Array[] = [];
-    for await (const piece of reply.body) pieces.push(piece);
-    const text = fromUtf8(concatBytes(pieces));
+    const text = await answerText(reply);
     if (reply.status >= 200 && reply.status < 300) return text === '' ? undefined : JSON.parse(text);
     throw refusal(reply.status, text);
   }

@@ -1,7 +1,7 @@
 // `lakebed project ...` and `lakebed operations`: projects, and what was asked for, through the manager.
 
 import { textOption, type Verb, type VerbInput } from '../../base/command.ts';
-import { jsonOr } from './branch.ts';
+import { jsonOr } from './answers.ts';
 import { MANAGER_OPTIONS, ManagerClient, PROJECT_OPTION } from './manager-client.ts';
 import { age, paintFor, table } from './render.ts';
 

@@ -19,7 +19,7 @@ import {
   writeState,
 } from '../local/layout.ts';
 import { Supervisor } from '../local/supervisor.ts';
-import { DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
+import { DATA_DIR, DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
 import { PID_FILE, runningPid } from './stop.ts';
 
 const PG_VERSION_DEFAULT = 17;
@@ -41,7 +41,7 @@ export const start: Verb = {
     "starts a compute on it: Neon's Postgres, if NEON_PG_DIR points at a build of it ($NEON_PG_DIR/v17/bin/postgres),\n" +
     'else a stock Postgres. Everything listens on 127.0.0.1. The next start finds all of it again.',
   options: [
-    { flags: '-D, --data-dir PATH', help: 'where everything is kept', default: DATA_DIR_DEFAULT },
+    DATA_DIR,
     { flags: '--foreground', help: 'stay, until interrupted' },
     {
       flags: '--pg-version MAJOR',

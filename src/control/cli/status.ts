@@ -2,8 +2,8 @@
 
 import type { Verb, VerbInput, World } from '../../base/command.ts';
 import { type LocalState, portsFrom, readState, roles } from '../local/layout.ts';
-import { jsonOr } from './branch.ts';
-import { DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
+import { jsonOr } from './answers.ts';
+import { DATA_DIR, dataDirectory, ManagerClient } from './manager-client.ts';
 import { paintFor, table } from './render.ts';
 import { runningPid } from './stop.ts';
 
@@ -12,10 +12,7 @@ const ASK_MS = 2000;
 export const statusVerb: Verb = {
   name: 'status',
   summary: 'say what of Lakebed runs on this machine',
-  options: [
-    { flags: '-D, --data-dir PATH', help: 'where everything is kept', default: DATA_DIR_DEFAULT },
-    { flags: '--json', help: 'as JSON' },
-  ],
+  options: [DATA_DIR, { flags: '--json', help: 'as JSON' }],
   examples: [{ line: 'lakebed status', what: 'roles, computes, and where to connect' }],
   exitCodes: { 1: 'it does not run, or a role does not answer' },
   run,

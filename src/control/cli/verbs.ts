@@ -8,11 +8,12 @@ import { computeVerbs, uriVerb } from './compute.ts';
 import { branchDiff } from './diff.ts';
 import { inspectSealedVerb } from './inspect-sealed.ts';
 import { keyVerbs } from './keys.ts';
+import { logsVerb } from './logs.ts';
 import { projectVerbs } from './project.ts';
 import { psqlVerb } from './psql.ts';
 import { start } from './start.ts';
 import { statusVerb } from './status.ts';
-import { logsVerb, stopVerb } from './stop.ts';
+import { stopVerb } from './stop.ts';
 import { walDump } from './wal-dump.ts';
 import { walVerify } from './wal-verify.ts';
 

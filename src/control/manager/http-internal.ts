@@ -7,7 +7,7 @@
 //
 // Answers to storage_controller/src/http.rs (handle_re_attach, handle_validate).
 
-import { json, type Route, route, text } from '../../base/http.ts';
+import { json, type Route, route } from '../../base/http.ts';
 import { parseTenantShard } from '../../base/ids.ts';
 import type { Metrics } from '../../base/metrics.ts';
 import {
@@ -21,6 +21,7 @@ import {
   string,
   u32,
 } from '../../base/schema.ts';
+import { metricsRoute } from '../../base/watch-api.ts';
 import { API } from './http-common.ts';
 import { keyJson, nodeJson, operationJson } from './http-shapes.ts';
 import { wake } from './intents/endpoints.ts';
@@ -104,14 +105,7 @@ export function nodeRoutes(manager: Manager, version: string, metrics: Metrics):
       access: 'open',
       handle: () => json({ version, driver: manager.driverKind(), ...countsOf(manager) }),
     }),
-    route({
-      method: 'GET',
-      path: '/metrics',
-      summary: 'Metrics, as Prometheus reads them.',
-      access: 'open',
-      answerType: 'text/plain; version=0.0.4',
-      handle: () => text(metrics.exposition(), 'text/plain; version=0.0.4'),
-    }),
+    metricsRoute(metrics),
   ];
 }
 

@@ -4,8 +4,9 @@
 // the pageserver's. The head of one they know is the largest commit LSN that any of them has heard of: a commit that was
 // acknowledged is at or below it on at least one that answers, so a majority must.
 
-import { concatBytes, fromUtf8, utf8 } from '../../base/bytes.ts';
+import { utf8 } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';
+import { answerText } from '../../base/http.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../base/lsn.ts';
 import type { Clock, Http } from '../../base/ports.ts';
 import type { SafekeeperAt } from './drivers/driver.ts';
@@ -59,9 +60,7 @@ export class HttpStorage implements Storage {
       },
       ...(body === undefined ? {} : { body: utf8(JSON.stringify(body)) }),
     });
-    const pieces: Uint8Array[] = [];
-    for await (const piece of reply.body) pieces.push(piece);
-    return { status: reply.status, text: fromUtf8(concatBytes(pieces)) };
+    return { status: reply.status, text: await answerText(reply) };
   }
 
   private async page(

@@ -6,9 +6,10 @@
 //
 // Several clients that come for one target at once are one question.
 
-import { concatBytes, fromUtf8, utf8 } from '../../base/bytes.ts';
+import { utf8 } from '../../base/bytes.ts';
 import { Fault } from '../../base/fault.ts';
 import { SingleFlight } from '../../base/flow.ts';
+import { answerText } from '../../base/http.ts';
 import type { Http } from '../../base/ports.ts';
 
 export interface ComputeAddress {
@@ -54,9 +55,7 @@ export function managerDoor(http: Http, options: ManagerDoorOptions): ComputeDoo
       },
       body: utf8(JSON.stringify(body)),
     });
-    const pieces: Uint8Array[] = [];
-    for await (const piece of reply.body) pieces.push(piece);
-    const text = fromUtf8(concatBytes(pieces));
+    const text = await answerText(reply);
     if (reply.status >= 200 && reply.status < 300) return text === '' ? undefined : JSON.parse(text);
     throw refusal(reply.status, text);
   };

@@ -5,10 +5,10 @@
 // there are any. A manager that does not answer is told again later; sessions do not notice.
 
 import { Fault, isFault } from '../../base/fault.ts';
-import { HttpApi, route, StatusError, text } from '../../base/http.ts';
+import type { HttpApi } from '../../base/http.ts';
 import { Metrics, SECONDS } from '../../base/metrics.ts';
-import { openApiRoute } from '../../base/openapi.ts';
 import type { Clock, Listener, Log, Net, Random } from '../../base/ports.ts';
+import { watchApi } from '../../base/watch-api.ts';
 import { CancelKeys } from './cancel-keys.ts';
 import type { ComputeDoor, EndpointActivity } from './compute-door.ts';
 import type { RouteSettings } from './route.ts';
@@ -90,27 +90,7 @@ export class ComputeProxy {
 
   /** Status and metrics, for whoever watches. */
   api(version: string): HttpApi {
-    const open = { method: 'GET', access: 'open', answerType: 'text/plain' } as const;
-    const api: HttpApi = new HttpApi(
-      [
-        route({ ...open, path: '/status', summary: 'Alive.', handle: () => text('') }),
-        route({
-          ...open,
-          path: '/metrics',
-          summary: 'Metrics in the text format of Prometheus.',
-          handle: () => text(this.metrics.exposition(), 'text/plain; version=0.0.4'),
-        }),
-        openApiRoute(() => api),
-      ],
-      {
-        title: 'Lakebed proxy',
-        version,
-        authorize: async r => {
-          if (r.access !== 'open') throw new StatusError(403, 'nothing else is open here');
-        },
-      },
-    );
-    return api;
+    return watchApi('Lakebed proxy', version, this.metrics);
   }
 
   private onLive(session: LiveSession): () => void {

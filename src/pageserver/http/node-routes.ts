@@ -2,8 +2,9 @@
 //
 // Answers to pageserver/src/http/routes.rs and pageserver/src/utilization.rs.
 
-import { json, type Route, route, StatusError, text } from '../../base/http.ts';
+import { json, type Route, route, StatusError } from '../../base/http.ts';
 import { anything, integer, nullable, object, oneOf, optional, queryBoolean } from '../../base/schema.ts';
+import { metricsRoute } from '../../base/watch-api.ts';
 import { evictBytes, residentLayers } from '../eviction.ts';
 import type { ApiDeps } from './access.ts';
 import { physicalSize } from './shapes.ts';
@@ -31,14 +32,7 @@ function statusRoutes({ config, metrics, tenants, node, reloadKeys }: ApiDeps): 
       answer: object({ id: integer() }),
       handle: () => json({ id: config.id }),
     }),
-    route({
-      method: 'GET',
-      path: '/metrics',
-      summary: 'Metrics, as Prometheus reads them.',
-      access: 'open',
-      answerType: 'text/plain; version=0.0.4',
-      handle: () => text(metrics.exposition(), 'text/plain; version=0.0.4'),
-    }),
+    metricsRoute(metrics),
     route({
       method: 'POST',
       path: '/v1/reload_auth_validation_keys',

@@ -16,8 +16,9 @@
 //
 // Answers to docker-compose/compute_wrapper of Neon, compute_tools/src/http and libs/compute_api/src/spec.rs.
 
-import { concatBytes, fromUtf8, utf8 } from '../../../base/bytes.ts';
+import { concatBytes, utf8 } from '../../../base/bytes.ts';
 import { Fault, isFault } from '../../../base/fault.ts';
+import { answerText } from '../../../base/http.ts';
 import type { Clock, Http, Log } from '../../../base/ports.ts';
 import { tarEnd, tarHeader, tarPadding } from '../../../base/tar.ts';
 import { type ComputeTokens, newComputeTokens } from '../../../protocol/jwt.ts';
@@ -89,9 +90,7 @@ export class DockerDriver implements ComputeDriver {
         headers,
         ...(body === undefined ? {} : { body }),
       });
-      const pieces: Uint8Array[] = [];
-      for await (const piece of reply.body) pieces.push(piece);
-      return { status: reply.status, text: fromUtf8(concatBytes(pieces)) };
+      return { status: reply.status, text: await answerText(reply) };
     } catch (error) {
       if (!isFault(error) || http !== this.deps.engine) throw error;
       throw new Fault('driver-missing', `Docker does not answer: ${error.message}`, {

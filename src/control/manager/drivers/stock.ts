@@ -12,6 +12,7 @@
 // safekeepers with a piece of one, which no other server can go on from: the branch is then restored to the LSN named.
 
 import { Fault, isFault } from '../../../base/fault.ts';
+import { answerText } from '../../../base/http.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../../base/lsn.ts';
 import type { Http } from '../../../base/ports.ts';
 import type { PqClient } from '../../../protocol/pq-client.ts';
@@ -108,12 +109,11 @@ export class StockDriver extends ProcessDriver {
         const url = `http://${host}:${httpPort}/v1/tenant/${spec.tenantId}/timeline/${spec.timelineId}`;
         const headers = storageToken === undefined ? {} : { authorization: `Bearer ${storageToken}` };
         const reply = await http.request({ method: 'GET', url, headers });
-        const pieces: Uint8Array[] = [];
-        for await (const piece of reply.body) pieces.push(piece);
+        const text = await answerText(reply);
         if (reply.status === 404) return { commitLsn: 0, flushLsn: 0, term: 0 };
         if (reply.status !== 200)
           throw new Fault('connection-failed', `safekeeper ${host} answers ${reply.status}`);
-        const status = JSON.parse(Buffer.concat(pieces).toString()) as {
+        const status = JSON.parse(text) as {
           flush_lsn: string;
           commit_lsn: string;
           acceptor_state: { term: number };
