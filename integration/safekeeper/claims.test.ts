@@ -33,6 +33,7 @@ const FILES = {
   streaming: 'integration/safekeeper/streaming.test.ts',
   terms: 'src/safekeeper/term-history.test.ts',
   timeline: 'src/safekeeper/timeline.test.ts',
+  timelines: 'src/safekeeper/timelines.test.ts',
   trouble: 'integration/safekeeper/trouble.test.ts',
 } as const;
 
@@ -144,10 +145,10 @@ const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
   'files': [
     ['the id is for life; the lock keeps others out', ['launcher', 'the id is for life; --init only writes it; two on one directory are refused']],
     ['older control records are read; damage is found', ['control', 'version %i'], ['control', 'any changed byte is found'], ['control', 'any cut is found']],
-    ['a timeline appears whole or not at all', ['timeline', 'one being made or deleted when the machine stops is there whole or not at all']],
+    ['a timeline appears whole or not at all', ['timelines', 'one being made or deleted when the machine stops is there whole or not at all']],
     ['a torn tail is found and cut at a record', ['store', 'all that was flushed is there, and what is torn is cut at a record']],
     ['a failed sync ends the timeline', ['timeline', 'a failed sync ends the timeline for good, and no other'], ['controls', 'a sync keeps']],
-    ['damage is named with its cure, and harms no other timeline', ['trouble', 'damaged files'], ['timeline', 'a damaged control file is told by name and cure, and harms no other'], ['store', 'of committed WAL is a Fault that names the file and the cure']],
+    ['damage is named with its cure, and harms no other timeline', ['trouble', 'damaged files'], ['timelines', 'a damaged control file is told by name and cure, and harms no other'], ['store', 'of committed WAL is a Fault that names the file and the cure']],
     ['a full disk holds the compute back', ['trouble', 'holds the compute back with an error, and goes on when there is room']],
   ],
   'removal, offload, eviction': [
@@ -159,9 +160,9 @@ const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
     ['idle timelines lose local WAL and get it back', ['plans', 'waits for everything'], ['trouble', 'lose their local WAL to the object store, and get it back when somebody comes']],
   ],
   'create, delete, pull, copy': [
-    ['created again is nothing; deleted leaves a tombstone', ['api', 'made by a controller, with members; again is nothing; deleted stays deleted'], ['timeline', 'are made once, found again, and deleted for good']],
-    ['an excluded copy goes, and may come back with a higher generation', ['timeline', 'an excluded copy goes, unless it knows better; a higher generation may come back']],
-    ['a tenant goes with all it has', ['api', 'a whole tenant'], ['timeline', 'a deleted tenant takes all with it, the damaged ones too, and none is made anew']],
+    ['created again is nothing; deleted leaves a tombstone', ['api', 'made by a controller, with members; again is nothing; deleted stays deleted'], ['timelines', 'are made once, found again, and deleted for good']],
+    ['an excluded copy goes, and may come back with a higher generation', ['timelines', 'an excluded copy goes, unless it knows better; a higher generation may come back']],
+    ['a tenant goes with all it has', ['api', 'a whole tenant'], ['timelines', 'a deleted tenant takes all with it, the damaged ones too, and none is made anew']],
     ['a snapshot is one log or none, of 1000 segments at most', ['snapshot', 'is cut off when the term changes on the way'], ['snapshot', 'is cut off when the leader voted for before takes over on the way: the term is the same'], ['snapshot', 'of more than 1000 segments is refused'], ['plans', 'goes by the other node in a snapshot for it']],
     ['pulled from the newest log, of enough peers, by members', ['plans', 'a copy is pulled from the newest log, then the highest term, then the highest commit'], ['api', 'pulled from the most advanced peer, it is the same log'], ['api', 'pulling refuses when too few peers answer, or when we are no member']],
     ['copied up to an LSN', ['api', 'copied up to an LSN']],
