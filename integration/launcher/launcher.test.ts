@@ -109,6 +109,14 @@ const median = (of: readonly number[]): number =>
 const exited = (child: ChildProcess): Promise<number | NodeJS.Signals | null> =>
   new Promise(done => child.once('exit', (code, signal) => done(code ?? signal)));
 
+/** Waits for what a daemon does while it starts, and no longer than it lives. */
+async function until(child: ChildProcess, holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) {
+    if (child.exitCode !== null) throw new Error(`it ended with exit code ${child.exitCode}`);
+    await new Promise(done => setTimeout(done, 20));
+  }
+}
+
 describe.each(PROGRAMS)('$name', program => {
   test(`${LAUNCHES} starts and stops`, async () => {
     const ready: number[] = [];
@@ -217,7 +225,7 @@ describe('safekeeper', () => {
     const args = ['-D', data, '-l', `127.0.0.1:${pg}`, '--listen-http', `127.0.0.1:${http}`];
     const first = spawn(join(BIN, 'safekeeper'), args, { env: {}, stdio: 'ignore' });
     const gone = exited(first);
-    while (!locked(join(data, 'safekeeper.pid'))) await new Promise(done => setTimeout(done, 20));
+    await until(first, () => locked(join(data, 'safekeeper.pid')));
     const second = run(...args);
     expect(second.status).toBe(1);
     expect(second.stderr).toContain(`another process (${first.pid}) holds safekeeper.pid`);
@@ -225,7 +233,7 @@ describe('safekeeper', () => {
     await gone;
     const taken = spawn(join(BIN, 'safekeeper'), args, { env: {}, stdio: 'ignore' });
     const ended = exited(taken);
-    while (await refuses(http)) await new Promise(done => setTimeout(done, 20));
+    await until(taken, async () => !(await refuses(http)));
     const other = mkdtempSync(join(dir, 'port-'));
     const clash = run(
       '-D',

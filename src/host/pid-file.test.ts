@@ -36,3 +36,20 @@ test('the process holds the lock for life, its children do not', async () => {
   expect(locked(path)).toBe(false);
   execFileSync('/bin/kill', [said.trim()]);
 });
+
+test('a launcher that asks while we start does not turn us away', async () => {
+  const path = join(dir, 'asked.pid');
+  writeFileSync(path, '');
+  // Whoever asks holds the lock while it does: here for long, where a launcher takes a blink.
+  const asking = spawn('/usr/bin/flock', ['-x', path, '/bin/sleep', '0.4']);
+  while (!locked(path)) await new Promise(done => setTimeout(done, 5));
+  const code = `
+    import { lockPidFile } from ${JSON.stringify(join(import.meta.dirname, 'pid-file.ts'))};
+    lockPidFile(${JSON.stringify(path)});`;
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module-typescript', '-e', code], {
+    encoding: 'utf8',
+  });
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  asking.kill();
+});
