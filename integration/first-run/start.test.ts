@@ -2,7 +2,7 @@
 // start; one sentence when it cannot be. Computes are Neon's build where NEON_PG_DIR points at one, else stock Postgres.
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -12,9 +12,11 @@ const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
 const home = mkdtempSync(join(tmpdir(), 'lakebed-start-'));
 const places: string[] = [];
 const children: ChildProcess[] = [];
+const disks: string[] = [];
 afterAll(async () => {
   for (const child of children) await interrupt(child);
   for (const place of places) spawnSync(LAKEBED, ['stop', '-D', place]);
+  for (const disk of disks) spawnSync('umount', ['-l', disk]);
   rmSync(home, { recursive: true, force: true });
 }, 120_000);
 
@@ -97,6 +99,9 @@ test('two commands to a Postgres, a third to a branch, a fourth to the past; all
     'proxy',
   ]);
 
+  expect(status.disk.free_bytes).toBeGreaterThan(0);
+  expect(ok(place, 'status')).toMatch(/ are free on its disk\.\n/);
+
   ok(place, 'stop');
   expect(() => execFileSync('pgrep', ['-f', place])).toThrow();
   expect(lakebed(place, 'status')).toMatchObject({
@@ -131,6 +136,15 @@ const listenOn = (port: number): Promise<Server> =>
     server.listen(port, '127.0.0.1', () => done(server));
   });
 
+/** A disk of its own, which this machine's mount(8) may refuse. */
+function smallDisk(size: string): string | undefined {
+  const place = mkdtempSync(join(home, 'disk-'));
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', place]).status !== 0)
+    return undefined;
+  disks.push(place);
+  return place;
+}
+
 test('what cannot be is said in a sentence, and nothing is made', async () => {
   const newer = join(home, 'newer');
   mkdirSync(newer);
@@ -149,6 +163,15 @@ test('what cannot be is said in a sentence, and nothing is made', async () => {
   const taken = lakebed(fresh, 'start', '--ports', String(port));
   server.close();
   expect(taken).toMatchObject({ status: 1, stderr: expect.stringContaining(`port ${port} is taken`) });
+  const small = smallDisk('16m');
+  if (small === undefined) console.log('skipped: a disk without room (this machine mounts no tmpfs)');
+  else {
+    expect(lakebed(join(small, 'data'), 'start')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/only 1\d MiB of 16 MiB are free for .*\n.*--data-dir/),
+    });
+    expect(readdirSync(small)).toEqual([]);
+  }
   expect(lakebed(fresh, 'branch', 'list')).toMatchObject({
     status: 1,
     stderr: expect.stringMatching(/there is no Lakebed in .*\n.*lakebed start/),

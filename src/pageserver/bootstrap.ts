@@ -27,6 +27,8 @@ import type { TenantTimeline } from './tenant-timeline.ts';
 import { makeCluster, type NewCluster } from './timeline-create.ts';
 
 const PIECE_BYTES = 1024 * 1024;
+/** About three seconds: somebody waits for the timeline, and hears what is wrong with the object store. */
+const ARCHIVE_TRIES = 6;
 const ZSTD = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 export interface BootstrapRequest extends NewCluster {
@@ -81,7 +83,8 @@ async function keepArchive(tenant: Tenant, id: TimelineId, disk: Disk): Promise<
   const bytes = await packDirectory(disk, clock);
   const sealed = await tenant.timelineVault(id).seal(INITDB_NAME, bytes, { generation: tenant.generation });
   const { signal } = tenant;
-  await retrying({ clock, random, signal }, () => remote.blobs.put(archiveKey(tenant, id), sealed));
+  const triesMax = ARCHIVE_TRIES;
+  await retrying({ clock, random, signal, triesMax }, () => remote.blobs.put(archiveKey(tenant, id), sealed));
 }
 
 /** A copy of the archive that the timeline's deletion leaves. */

@@ -117,12 +117,13 @@ export class ManagerClient {
     });
   }
 
-  /** Until all of them are finished; a bar for a person meanwhile. */
+  /** Until all of them are finished; a bar for a person meanwhile, and what keeps them from it, each trouble once. */
   async finished(operations: readonly Operation[]): Promise<void> {
     const { clock, terminal } = this.world;
     const end = clock.monotonic() + WAIT_MS;
     for (const operation of operations) {
       let now = operation;
+      let told: string | undefined;
       const bar = terminal.progress(
         operation.action.replaceAll('_', ' '),
         Math.max(1, operation.steps.length),
@@ -132,6 +133,10 @@ export class ManagerClient {
           bar.update(now.steps_done, now.step?.replaceAll('_', ' '));
           if (now.status === 'failed') {
             throw new Fault('compute-refused', `${now.action} failed: ${now.error ?? 'no reason given'}`);
+          }
+          if (now.error !== undefined && now.error !== told) {
+            told = now.error;
+            terminal.note(`${now.action.replaceAll('_', ' ')} is tried again: ${told}\n`);
           }
           if (clock.monotonic() > end) {
             throw new Fault(

@@ -18,6 +18,7 @@ import {
   roles,
   writeState,
 } from '../local/layout.ts';
+import { refuseWithoutRoom } from '../local/room.ts';
 import { Supervisor } from '../local/supervisor.ts';
 import { DATA_DIR, DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
 import { PID_FILE, runningPid } from './stop.ts';
@@ -91,6 +92,7 @@ async function loadState(world: World, data: string, input: VerbInput): Promise<
       hint: `${data} was made for ports ${known.portFirst} to ${known.portFirst + PORT_COUNT - 1}: end what uses it, or start with another --data-dir.`,
     });
   }
+  await refuseWithoutRoom(world, data);
   const pgVersion = wholeNumber(textOption(input, 'pgVersion') ?? '', '--pg-version', 14, 18);
   const state = newState(await freePorts(world, textOption(input, 'ports')), pgVersion);
   await writeState(disk, data, state);
@@ -135,17 +137,23 @@ async function background(world: World, data: string): Promise<number> {
   let ended: string | undefined;
   void child.ended.then(how => (ended = how));
   const end = clock.monotonic() + UP_MS;
+  let told = 0;
   for (;;) {
     const said = fromUtf8((await disk.readFile(log.slice(1))).subarray(before));
-    if (said.includes(UP) && said.endsWith('\n\n')) {
-      terminal.write(said.slice(said.indexOf(UP)));
+    const up = said.indexOf(UP);
+    if (up >= 0 && said.endsWith('\n\n')) {
+      terminal.write(said.slice(up));
       child.release();
       return 0;
     }
+    // What it says on its way is the user's to know, a line at a time.
+    const lines = up >= 0 ? up : said.lastIndexOf('\n') + 1;
+    if (lines > told) terminal.note(said.slice(told, lines));
+    told = Math.max(told, lines);
     if (ended !== undefined || clock.monotonic() > end) {
       if (ended === undefined) child.kill('SIGTERM');
       const how = ended === undefined ? `is not up after ${UP_MS / 1000} s` : `ended (${ended})`;
-      terminal.note(said === '' ? `lakebed: it ${how}\n  Its log is ${log}.\n` : said);
+      if (ended === undefined || told === 0) terminal.note(`lakebed: it ${how}\n  Its log is ${log}.\n`);
       return 1;
     }
     await clock.sleep(POLL_MS);

@@ -1,10 +1,11 @@
-// `lakebed status`: which roles answer, which computes run, where to connect.
+// `lakebed status`: which roles answer, which computes run, where to connect, how much room the disk has.
 
 import type { Verb, VerbInput, World } from '../../base/command.ts';
 import { type LocalState, portsFrom, readState, roles } from '../local/layout.ts';
+import { isLow, roomAt, roomText } from '../local/room.ts';
 import { jsonOr } from './answers.ts';
 import { DATA_DIR, dataDirectory, ManagerClient } from './manager-client.ts';
-import { paintFor, table } from './render.ts';
+import { type Paint, paintFor, table } from './render.ts';
 import { runningPid } from './stop.ts';
 
 const ASK_MS = 2000;
@@ -34,19 +35,32 @@ async function run(input: VerbInput, world: World): Promise<number> {
   );
   const proxy = `127.0.0.1:${portsFrom(state.portFirst).proxy}`;
   const computes = await running(world, state);
+  const room = await roomAt(world, data);
+  const disk = { free_bytes: room.freeBytes, capacity_bytes: room.capacityBytes };
   const paint = paintFor(world.terminal.isTerminal, world.environment('NO_COLOR'));
-  jsonOr(input, world, { running: true, pid, data, proxy, roles: seen, computes }, () => {
-    const rows = seen.map(r => [r.name, r.answers ? paint.good('answers') : paint.warn('does not answer')]);
-    const up = computes.map(c => [c.id, c.driver ?? '-', c.branch_id]);
-    return [
-      `Lakebed runs in ${data} (process ${pid}); clients connect to ${proxy}.\n\n`,
-      table(['role', 'state'], rows, paint),
-      up.length === 0
-        ? '\nEvery compute sleeps.\n'
-        : `\n${table(['compute', 'driver', 'branch'], up, paint)}`,
-    ].join('');
-  });
+  jsonOr(
+    input,
+    world,
+    { running: true, pid, data, proxy, roles: seen, computes: computes ?? null, disk },
+    () => {
+      const rows = seen.map(r => [r.name, r.answers ? paint.good('answers') : paint.warn('does not answer')]);
+      return [
+        `Lakebed runs in ${data} (process ${pid}); clients connect to ${proxy}.\n\n`,
+        table(['role', 'state'], rows, paint),
+        `\n${computesText(computes, paint)}`,
+        `\n${roomText(room)} are free on its disk.\n`,
+        isLow(room) ? paint.warn('Commits wait, and nothing is lost, when it is full: free some.\n') : '',
+      ].join('');
+    },
+  );
   return seen.every(r => r.answers) ? 0 : 1;
+}
+
+function computesText(computes: readonly Running[] | undefined, paint: Paint): string {
+  if (computes === undefined) return 'Which computes run, the manager does not say.\n';
+  if (computes.length === 0) return 'Every compute sleeps.\n';
+  const up = computes.map(c => [c.id, c.driver ?? '-', c.branch_id]);
+  return table(['compute', 'driver', 'branch'], up, paint);
 }
 
 async function answers(world: World, url: string): Promise<boolean> {
@@ -66,8 +80,8 @@ interface Running {
   readonly current_state: string;
 }
 
-/** Computes that run, of every project; none when the manager does not answer. */
-async function running(world: World, state: LocalState): Promise<Running[]> {
+/** Computes that run, of every project; undefined when the manager does not answer. */
+async function running(world: World, state: LocalState): Promise<Running[] | undefined> {
   const manager = new ManagerClient(world, `http://127.0.0.1:${portsFrom(state.portFirst).manager}`);
   try {
     const { projects } = await manager.call('GET', '/api/v2/projects?limit=400');
@@ -76,6 +90,6 @@ async function running(world: World, state: LocalState): Promise<Running[]> {
     );
     return lists.flatMap(l => l.endpoints as Running[]).filter(e => e.current_state === 'active');
   } catch {
-    return [];
+    return undefined;
   }
 }

@@ -1,6 +1,7 @@
 // Trying again: work whose failure may pass (a Fault of kind `unavailable`) is repeated after a wait that doubles and
 // is half chance, until it succeeds, fails for good, or is told to stop. Background work has no other end: an upload
-// that cannot be done is waited for, and felt as upload lag.
+// that cannot be done is waited for, and felt as upload lag. Work that somebody waits for says how often it is tried:
+// whoever asked hears why it failed, and may ask again.
 
 import { isFault } from '../../base/fault.ts';
 import type { Clock, Random } from '../../base/ports.ts';
@@ -17,6 +18,8 @@ export interface Retrying {
   readonly signal?: AbortSignal;
   /** Told of each try that failed and will be repeated. */
   readonly failed?: (error: unknown, tries: number) => void;
+  /** Then the last error is the answer; without end unless said. */
+  readonly triesMax?: number;
   /** What is worth another try; `mayPass` unless said. */
   readonly repeat?: (error: unknown) => boolean;
 }
@@ -30,14 +33,14 @@ export const mayPassInTime = (error: unknown): boolean =>
   mayPass(error) || isFault(error, 'key-revoked') || isFault(error, 'key-disabled');
 
 export async function retrying<T>(how: Retrying, work: () => Promise<T>): Promise<T> {
-  const { clock, random, signal, failed, repeat = mayPass } = how;
+  const { clock, random, signal, failed, repeat = mayPass, triesMax = Infinity } = how;
   const { firstWaitMs, waitMsMax } = how.times ?? TIMES;
   for (let tries = 1; ; tries++) {
     signal?.throwIfAborted();
     try {
       return await work();
     } catch (error) {
-      if (!repeat(error)) throw error;
+      if (!repeat(error) || tries >= triesMax) throw error;
       failed?.(error, tries);
       const wait = Math.min(waitMsMax, firstWaitMs * 2 ** Math.min(tries - 1, 20));
       await clock.sleep(wait / 2 + random.below(Math.floor(wait / 2) + 1), signal);
