@@ -25,6 +25,7 @@ import {
   round,
   systemMajor,
 } from './system-servers.ts';
+import { WAITS, type Waits, watched } from './system-waits.ts';
 
 const SCALE = Number(process.env['LAKEBED_FPW_SCALE'] ?? 100);
 const SECONDS = Number(process.env['LAKEBED_FPW_SECONDS'] ?? 90);
@@ -55,6 +56,12 @@ const ARMS: readonly Arm[] = [
 interface Outcome {
   readonly walPerTransaction: number;
   readonly tps: number;
+  readonly transactionP99: number;
+  readonly waits: Waits;
+  /** Of the safekeepers, while the load ran. */
+  readonly syncP99: number;
+  /** Ingest stood at one of its limits. */
+  readonly heldBackSeconds: number;
   readonly loadP50: number;
   readonly loadP99: number;
   readonly readP50: number;
@@ -85,10 +92,13 @@ async function arm(parent: Lakebed, { name, fullPageWrites, tenantConf }: Arm): 
   process.stderr.write(`  ${name}: load\n`);
   await compute.query('checkpoint');
   const before = await metrics(storage.pageserverHttpPort);
+  const syncsBefore = await safekeeperMetrics(storage);
   const from = await walPosition(server);
-  const ran = await pgbench(server, { clients: CLIENTS, seconds: SECONDS });
+  const { ran, waits } = await watched(server, () => pgbench(server, { clients: CLIENTS, seconds: SECONDS }));
   const wal = (await walPosition(server)) - from;
-  const load = histogramSince(before, await metrics(storage.pageserverHttpPort), GET_PAGE);
+  const after = await metrics(storage.pageserverHttpPort);
+  const load = histogramSince(before, after, GET_PAGE);
+  const syncs = histogramSince(syncsBefore, await safekeeperMetrics(storage), SYNC);
   process.stderr.write(`  ${name}: pile\n`);
   const hotAccounts = Math.floor((SCALE * 100_000) / HOT_PART);
   await pgbench(server, { clients: CLIENTS, seconds: Math.ceil(SECONDS / 3), script: PILE(hotAccounts) });
@@ -103,6 +113,10 @@ async function arm(parent: Lakebed, { name, fullPageWrites, tenantConf }: Arm): 
   return {
     walPerTransaction: wal / ran.transactions,
     tps: ran.tps,
+    transactionP99: ran.latency.p99,
+    waits,
+    syncP99: syncs.quantile(0.99),
+    heldBackSeconds: total(after, HELD_BACK) - total(before, HELD_BACK),
     loadP50: load.quantile(0.5),
     loadP99: load.quantile(0.99),
     ...reads,
@@ -197,6 +211,20 @@ async function readPages(
 const GET_PAGE = ['pageserver_smgr_query_seconds', 'smgr_query_type="get_page_at_lsn"'] as const;
 const DELTAS = ['pageserver_deltas_per_read_global', ''] as const;
 
+/** One flush of a safekeeper, written and synced. */
+const SYNC = ['safekeeper_flush_wal_seconds', ''] as const;
+const HELD_BACK = 'lakebed_ingest_wait_seconds_total';
+
+async function safekeeperMetrics({ safekeepers }: Lakebed['storage']): Promise<string> {
+  return (await Promise.all(safekeepers.map(s => metrics(s.httpPort)))).join('\n');
+}
+
+/** Of a counter, over all its labels. */
+function total(text: string, name: string): number {
+  const lines = text.split('\n').filter(line => line.startsWith(name));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+}
+
 async function metrics(port: number): Promise<string> {
   return (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
 }
@@ -209,9 +237,9 @@ interface Counts {
   readonly count: number;
 }
 
+/** Several processes' are added up. */
 function readHistogram(text: string, [name, label]: readonly [string, string]): Counts {
-  const bounds: number[] = [];
-  const below: number[] = [];
+  const below = new Map<number, number>();
   let sum = 0;
   let count = 0;
   for (const line of text.split('\n')) {
@@ -220,12 +248,12 @@ function readHistogram(text: string, [name, label]: readonly [string, string]): 
     const rest = line.slice(name.length);
     const le = /le="([^"]+)"/.exec(rest)?.[1];
     if (rest.startsWith('_bucket') && le !== undefined) {
-      bounds.push(le === '+Inf' ? Infinity : Number(le));
-      below.push(value);
-    } else if (rest.startsWith('_sum')) sum = value;
-    else if (rest.startsWith('_count')) count = value;
+      const bound = le === '+Inf' ? Infinity : Number(le);
+      below.set(bound, (below.get(bound) ?? 0) + value);
+    } else if (rest.startsWith('_sum')) sum += value;
+    else if (rest.startsWith('_count')) count += value;
   }
-  return { bounds, below, sum, count };
+  return { bounds: [...below.keys()], below: [...below.values()], sum, count };
 }
 
 /** What was observed between two scrapes. */
@@ -254,6 +282,12 @@ function histogramSince(
 const COLUMNS: readonly (readonly [title: string, of: (o: Outcome) => number, unit: string])[] = [
   ['WAL per transaction', o => o.walPerTransaction, 'bytes'],
   ['transactions per second', o => o.tps, 'tps'],
+  ['transaction, p99', o => o.transactionP99, 'ms'],
+  ['sync of a safekeeper, p99', o => o.syncP99, 'ms'],
+  ['ingest held back', o => o.heldBackSeconds, 's'],
+  ...[...WAITS, 'running' as const].map(
+    wait => [`sessions: ${wait}`, (o: Outcome) => 100 * o.waits[wait], '%'] as const,
+  ),
   ['GetPage under load, p50', o => o.loadP50, 'ms'],
   ['GetPage under load, p99', o => o.loadP99, 'ms'],
   ['GetPage of piled pages, p50', o => o.readP50, 'ms'],
