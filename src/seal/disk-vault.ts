@@ -15,7 +15,7 @@ import { type Aead, aes256gcm } from './aead.ts';
 import { fileSecrets, type WrappedDek } from './envelope.ts';
 import { DataKey, type FileKeys } from './file-keys.ts';
 import { FileWriter } from './file-writer.ts';
-import { GROW_BYTES, LogFile } from './log-file.ts';
+import { AHEAD_BYTES, GROW_BYTES, LogFile } from './log-file.ts';
 import { LogReader } from './log-reader.ts';
 import { CHUNK_BYTES, openSealed, type SealedFile, sealWhole } from './sealed-file.ts';
 import {
@@ -60,6 +60,8 @@ export interface VaultOptions {
   readonly chunkBytes?: number;
   /** Room that a log makes ahead of itself when its file grows; 0 for none. */
   readonly growBytes?: number;
+  /** How much of a log must wait to be sealed while the disk is at work. */
+  readonly aheadBytes?: number;
 }
 
 export const openVault = (options: VaultOptions): Vault => new DiskVault(options);
@@ -73,6 +75,7 @@ class DiskVault implements Vault {
   private readonly aead: Aead;
   private readonly chunkBytes: number;
   private readonly growBytes: number;
+  private readonly aheadBytes: number;
   /** DEK ids of the files this vault replaced last, by name. */
   private readonly newest = new Map<string, string>();
 
@@ -85,6 +88,7 @@ class DiskVault implements Vault {
     this.aead = options.aead ?? aes256gcm;
     this.chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
     this.growBytes = options.growBytes ?? GROW_BYTES;
+    this.aheadBytes = options.aheadBytes ?? AHEAD_BYTES;
   }
 
   check(): void {
@@ -266,11 +270,12 @@ class DiskVault implements Vault {
       const { key, scan } = await this.readLog(name, sealed, options.atLeast);
       if (scan.torn) await file.truncate(scan.position);
       await settleTail(file, sealed, scan);
-      const { aead, random, growBytes } = this;
+      const { aead, random, growBytes, aheadBytes } = this;
       const { index, position, torn } = scan;
       const fileBytes = torn ? position : sealed.size;
       const where = this.where(name);
-      return new LogFile({ name, where, file, key, aead, random, index, position, fileBytes, growBytes });
+      const room = { fileBytes, growBytes, aheadBytes };
+      return new LogFile({ name, where, file, key, aead, random, index, position, ...room });
     } catch (error) {
       await file.close();
       throw error;

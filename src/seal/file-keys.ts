@@ -58,6 +58,15 @@ export class DataKey implements KeyHolder {
     return this.secrets;
   }
 
+  /** The unwrapped key, or nothing where `now` would refuse. */
+  ifUsable(): FileSecrets | undefined {
+    try {
+      return this.now();
+    } catch {
+      return undefined;
+    }
+  }
+
   async get(): Promise<FileSecrets> {
     return this.now() ?? (await this.unwrap());
   }

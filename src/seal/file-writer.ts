@@ -4,6 +4,7 @@
 // BATCH_BYTES wait besides. The file gets its name when `finish` resolves, and not before.
 
 import { assert } from '../base/assert.ts';
+import { giveBack } from '../base/bytes.ts';
 import type { DiskFile } from '../base/ports.ts';
 import type { Aead } from './aead.ts';
 import type { DataKey } from './file-keys.ts';
@@ -62,9 +63,15 @@ export class FileWriter implements SealedWriter {
     this.position += this.batchBytes;
     this.batch = [];
     this.batchBytes = 0;
-    this.underWay = this.options.file.writev(position, batch).catch(error => {
-      this.failure = { error };
-    });
+    this.underWay = this.options.file.writev(position, batch).then(
+      () => {
+        // Sealed chunks are ours alone, and there are many of them.
+        for (const piece of batch) giveBack(piece);
+      },
+      error => {
+        this.failure = { error };
+      },
+    );
   }
 
   async finish(): Promise<number> {

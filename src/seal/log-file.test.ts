@@ -5,14 +5,38 @@ import { NonceLedger } from '../../integration/sim/nonces.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { concatBytes, EMPTY_BYTES, utf8 } from '../base/bytes.ts';
 import { Fault } from '../base/fault.ts';
+import { type Aead, aes256gcm, type CipherKey } from './aead.ts';
 import { openVault } from './disk-vault.ts';
+import { AHEAD_BYTES } from './log-file.ts';
 import { HEADER_BYTES } from './sealed-header.ts';
-import { FRAME_OVERHEAD, FRAME_PLAIN_MAX } from './sealed-log.ts';
+import { FRAME_HEADER_BYTES, FRAME_OVERHEAD, FRAME_PLAIN_MAX, type Frame, parseFrame } from './sealed-log.ts';
 import type { SealedLog } from './vault.ts';
 
 const TENANT = '11'.repeat(16);
 
-function setup(seed = 1, { growBytes = 0, ...options }: { capacityBytes?: number; growBytes?: number } = {}) {
+interface SetupOptions {
+  readonly capacityBytes?: number;
+  readonly growBytes?: number;
+  readonly aheadBytes?: number;
+}
+
+/** Refuses to seal twice under one nonce, even what is never written. */
+function onceOnly(aead: Aead): Aead {
+  const used = new Map<CipherKey, Set<string>>();
+  return {
+    seal(key, nonce, ...rest) {
+      const nonces = used.get(key) ?? new Set();
+      used.set(key, nonces);
+      const name = nonce.join();
+      if (nonces.has(name)) throw new Error(`nonce ${name} sealed something already`);
+      nonces.add(name);
+      aead.seal(key, nonce, ...rest);
+    },
+    open: aead.open,
+  };
+}
+
+function setup(seed = 1, { growBytes = 0, aheadBytes = AHEAD_BYTES, ...options }: SetupOptions = {}) {
   const random = new SimRandom(seed);
   const ledger = new NonceLedger();
   const disk = new SimDisk({
@@ -21,8 +45,9 @@ function setup(seed = 1, { growBytes = 0, ...options }: { capacityBytes?: number
     ...options,
   });
   const keys = new SimFileKeys(TENANT, random.split('kek'));
-  const open = () =>
-    openVault({ disk, directory: 'wal', scope: { tenant: TENANT }, keys, random, growBytes });
+  const aead = onceOnly(aes256gcm);
+  const scope = { tenant: TENANT };
+  const open = () => openVault({ disk, directory: 'wal', scope, keys, random, growBytes, aheadBytes, aead });
   return { random, disk, keys, ledger, open, vault: open() };
 }
 
@@ -96,6 +121,99 @@ describe('a log', () => {
     const out = await open().copyOut('seg');
     const source = await open().openLogSource('seg', out);
     expect(Buffer.from(await source.read(1, 4)).toString()).toBe('bcde');
+  });
+});
+
+describe('what is appended while a flush is under way', () => {
+  /** Every frame of the file, in order. */
+  function framesOf(disk: SimDisk): Frame[] {
+    const [, bytes] = disk.files().find(([path]) => path === 'wal/seg')!;
+    const frames: Frame[] = [];
+    for (let at = HEADER_BYTES; at + FRAME_HEADER_BYTES <= bytes.length; ) {
+      const frame = parseFrame(bytes, at, bytes.length - at);
+      if (frame === undefined) break;
+      frames.push(frame);
+      at += FRAME_OVERHEAD + frame.length;
+    }
+    return frames;
+  }
+
+  test('is sealed ahead, goes with the next flush, and says what was synced then', async () => {
+    const { vault, disk, open } = setup(1, { aheadBytes: 10 });
+    const log = await vault.log('seg', { create: true });
+    log.append([utf8('first')]);
+    const flushing = log.flush();
+    const writes = disk.steps;
+    log.append([utf8('second, and long enough')]);
+    log.append([utf8('third, the same')]);
+    log.append([utf8('short')]);
+    expect(disk.steps).toBe(writes);
+    await flushing;
+    expect([log.durable, log.length]).toEqual([5, 48]);
+    expect(framesOf(disk)).toHaveLength(1);
+    await log.flush();
+    expect(await text(log)).toBe('firstsecond, and long enoughthird, the sameshort');
+    const frames = framesOf(disk);
+    expect(frames.map(f => [f.number, f.offset, f.length])).toEqual([
+      [0, 0, 5],
+      [1, 5, 23],
+      [2, 28, 15],
+      [3, 43, 5],
+    ]);
+    const after = HEADER_BYTES + FRAME_OVERHEAD + 5;
+    expect(frames.map(f => f.synced)).toEqual([HEADER_BYTES, after, after, after]);
+    const again = await open().log('seg', { create: false, atLeast: 48 });
+    expect(await text(again)).toBe('firstsecond, and long enoughthird, the sameshort');
+  });
+
+  test('is sealed anew under another key when that flush fails', async () => {
+    const capacityBytes = HEADER_BYTES + 200;
+    const { vault, disk, ledger, open } = setup(1, { aheadBytes: 10, capacityBytes });
+    const log = await vault.log('seg', { create: true });
+    await put(log, 'fits');
+    log.append([new Uint8Array(300).fill(97)]);
+    const flushing = log.flush();
+    log.append([new Uint8Array(20).fill(98)]);
+    await expect(flushing).rejects.toMatchObject({ code: 'disk-full' });
+    await log.truncate(24);
+    await log.flush();
+    expect(await text(log)).toBe(`fits${'a'.repeat(20)}`);
+    const [first, second] = framesOf(disk);
+    expect([first!.number, second!.number]).toEqual([0, 0]);
+    expect(second!.salt).not.toEqual(first!.salt);
+    expect(await text(await open().log('seg', { create: false }))).toBe(`fits${'a'.repeat(20)}`);
+    expect(ledger.count).toBeGreaterThan(2);
+  });
+
+  test('is cut like anything else, and what follows goes under another key', async () => {
+    const { vault, disk, open } = setup(1, { aheadBytes: 1 });
+    const log = await vault.log('seg', { create: true });
+    log.append([utf8('first')]);
+    const flushing = log.flush();
+    log.append([utf8('second')]);
+    await flushing;
+    await log.truncate(7);
+    await put(log, 'third');
+    expect(await text(log)).toBe('firstsethird');
+    const [first, second] = framesOf(disk);
+    expect(second!.number).toBe(0);
+    expect(second!.salt).not.toEqual(first!.salt);
+    expect(await text(await open().log('seg', { create: false }))).toBe('firstsethird');
+  });
+
+  test('waits for the key, if that is switched off meanwhile', async () => {
+    const { vault, keys } = setup(1, { aheadBytes: 1 });
+    const log = await vault.log('seg', { create: true });
+    log.append([utf8('first')]);
+    const flushing = log.flush();
+    log.append([utf8('second')]);
+    await flushing;
+    keys.revoke();
+    log.append([utf8('third')]);
+    await expect(log.flush()).rejects.toMatchObject({ code: 'key-revoked' });
+    keys.restore();
+    await log.flush();
+    expect(await text(log)).toBe('firstsecondthird');
   });
 });
 
@@ -305,7 +423,8 @@ class LogModel {
 
 /** One history from one seed: appends, writes, flushes, truncations, reopenings and crashes at any step. */
 async function history(seed: number): Promise<number> {
-  const { random, disk, ledger, open } = setup(seed, { growBytes: [0, 100, 5000][seed % 3]! });
+  const options = { growBytes: [0, 100, 5000][seed % 3]!, aheadBytes: [1, 50, 200, AHEAD_BYTES][seed % 4]! };
+  const { random, disk, ledger, open } = setup(seed, options);
   const model = new LogModel();
   let log = await open().log('seg', { create: true, reserve: random.chance(0.5) ? 20_000 : 0 });
   for (let round = 0; round < 30; round++) {
@@ -319,8 +438,19 @@ async function history(seed: number): Promise<number> {
         const durable = random.chance(0.5);
         const before = model.possible;
         model.written(next, false);
-        await (durable ? log.flush() : random.chance(0.5) ? log.write() : undefined);
-        if (durable) model.written(next, true);
+        const under = durable ? log.flush() : random.chance(0.5) ? log.write() : undefined;
+        const flushed = next;
+        if (durable && random.chance(0.5)) {
+          // While the disk is at work: it may get there with what comes after, and not before.
+          for (let more = random.below(3); more >= 0; more--) {
+            const piece = random.bytes(1 + random.below(80));
+            log.append([piece]);
+            next = concatBytes([next, piece]);
+          }
+        }
+        await under;
+        if (durable) model.written(flushed, true);
+        if (next !== flushed) model.written(next, false);
         else if (log.durable === log.length) model.possible = before;
       }
       await log.write();

@@ -17,7 +17,7 @@
 //
 // A ranged read costs the chunks it touches: 8 KiB out of a large file is one chunk most of the time.
 
-import { concatBytes, EMPTY_BYTES, toHex, viewOf } from '../base/bytes.ts';
+import { concatBytes, EMPTY_BYTES, giveBack, toHex, viewOf } from '../base/bytes.ts';
 import { Fault } from '../base/fault.ts';
 import type { Source } from '../base/ports.ts';
 import { type Aead, type KeyObject, TAG_BYTES } from './aead.ts';
@@ -231,6 +231,7 @@ export class SealedFile implements SealedSource {
       const part = plain.subarray(begin, begin + length - filled);
       out.set(part, filled);
       filled += part.length;
+      if (plain !== this.recent) giveBack(plain);
     }
     return out;
   }
@@ -254,6 +255,7 @@ export class SealedFile implements SealedSource {
         throw tampered(where, `chunk ${chunk} of ${chunks} was changed, moved, or is not the end it must be`);
       plains.push(plain);
     }
+    if (this.sealed.isFresh && this.first.length === 0 && plains[0]!.buffer !== bytes.buffer) giveBack(bytes);
     return plains;
   }
 

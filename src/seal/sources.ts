@@ -23,6 +23,7 @@ export async function sourceOfFile(file: DiskFile): Promise<Source> {
   const size = await file.size();
   return {
     size,
+    isFresh: true,
     async read(offset, length) {
       const bytes = await file.read(offset, length);
       if (bytes.length !== length) throw shortOf(file.path, offset, length, offset + bytes.length);
