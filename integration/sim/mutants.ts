@@ -106,9 +106,19 @@ export const MUTANTS: Readonly<Record<string, WorldRules>> = {
   ),
   'an append is told after its sync': without((state, input) => {
     const result = step(state, input);
-    if (input.on !== 'flush') return result;
-    const replies = result.effects.filter(effect => effect.do === 'reply');
-    return { ...result, effects: [...replies, ...drop(result.effects, effect => effect.do === 'reply')] };
+    if (input.on !== 'written') return result;
+    const { state: after, effects } = step(result.state, { on: 'flush' });
+    const replies = effects.filter(effect => effect.do === 'reply');
+    return { state: after, effects: [...replies, ...drop(effects, effect => effect.do === 'reply')] };
+  }),
+  'an append is told after its own sync, not the one before': without((state, input) => {
+    if (input.on !== 'flush' || input.upTo === undefined) return step(state, input);
+    const { recordLsn } = input.upTo;
+    const result = step(state, { on: 'flush' });
+    const effects = result.effects.map(effect =>
+      effect.do === 'flush' ? { ...effect, to: recordLsn } : effect,
+    );
+    return { ...result, effects };
   }),
   'an elected leader truncates': without(
     bend('elected', (result, before) => ({

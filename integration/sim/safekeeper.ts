@@ -100,6 +100,8 @@ export class SimSafekeeper {
   };
   /** Room that logs make ahead of themselves: little, because simulated logs are short. */
   private readonly growBytes: number;
+  /** What waits to be sealed while the disk works: little, for the same reason. */
+  private readonly aheadBytes: number;
   private life: Life | undefined;
   private former = new Life();
   private timelines: Timelines | undefined;
@@ -112,6 +114,7 @@ export class SimSafekeeper {
     this.address = addressOf(options.id);
     this.latencyMs = 1 + options.random.below(4);
     this.growBytes = options.random.pick([0, 1000, 8192]);
+    this.aheadBytes = options.random.pick([1, 1000, 10_000]);
     const self = this;
     this.disk = new SimDisk({
       random: options.random.split('disk'),
@@ -177,6 +180,7 @@ export class SimSafekeeper {
     this.counts.boots++;
     this.options.checker.trace(`sk${this.id} starts`);
     const { id, key, clock, random, net, keys, rules, settings } = this.options;
+    const { growBytes, aheadBytes } = this;
     const disk = this.gated(life);
     const timelines = await Timelines.load({
       nodeId: id,
@@ -186,8 +190,7 @@ export class SimSafekeeper {
       settings,
       disk,
       random,
-      vault: (directory, scope) =>
-        openVault({ disk, directory, scope, keys, random, growBytes: this.growBytes }),
+      vault: (directory, scope) => openVault({ disk, directory, scope, keys, random, growBytes, aheadBytes }),
     });
     if (life.over) return;
     const damage = timelines.damaged()[0];

@@ -7,8 +7,15 @@
 
 import { assert } from '../base/assert.ts';
 import { formatLsn, INVALID_LSN, type Lsn } from '../base/lsn.ts';
+import { NO_HOT_STANDBY } from '../protocol/feedback.ts';
 import type { MembershipConfiguration } from '../protocol/membership.ts';
-import type { AcceptorMessage, ProposerMessage, Term, TermHistory } from '../protocol/walproposer.ts';
+import type {
+  AcceptorMessage,
+  AppendResponse,
+  ProposerMessage,
+  Term,
+  TermHistory,
+} from '../protocol/walproposer.ts';
 import type { ControlState } from './control-state.ts';
 import { historyUpTo, lastLogTerm } from './term-history.ts';
 import type { MembershipSwitch, MemoryState, PeerInfo } from './timeline-handle.ts';
@@ -49,8 +56,8 @@ export type Input =
   | { readonly on: 'message'; readonly from: Caller; readonly message: ProposerMessage }
   /** The effect `write` was carried out: the last whole record in what is written ends at `recordLsn`. */
   | { readonly on: 'written'; readonly recordLsn: Lsn }
-  /** The batch is full, or nothing more waits: sync and answer. */
-  | { readonly on: 'flush' }
+  /** Sync and answer: the whole batch, or its beginning, which the disk has taken while more came in. */
+  | { readonly on: 'flush'; readonly upTo?: BatchPart }
   | { readonly on: 'peer'; readonly info: PeerInfo }
   | { readonly on: 'term-bump'; readonly from: Caller; readonly to: Term | undefined }
   | { readonly on: 'membership'; readonly from: Caller; readonly to: MembershipConfiguration }
@@ -60,6 +67,12 @@ export type Input =
   | { readonly on: 'control'; readonly change: (control: ControlState) => ControlState }
   /** WAL bytes that were refused by the decoder: what is written stays behind what was asked. */
   | { readonly on: 'write-refused' };
+
+/** The beginning of a batch: so many callers, and the last record boundary in what they brought. */
+export interface BatchPart {
+  readonly callers: number;
+  readonly recordLsn: Lsn;
+}
 
 export type Answer =
   | { readonly kind: 'message'; readonly message: AcceptorMessage }
@@ -72,8 +85,8 @@ export type Effect =
   | { readonly do: 'write'; readonly at: Lsn; readonly bytes: Uint8Array }
   /** The log ends at `to` from here on, durably; an empty log begins there. */
   | { readonly do: 'truncate'; readonly to: Lsn }
-  /** All that is written is durable when done. */
-  | { readonly do: 'flush' }
+  /** All that is written up to `to`, a record boundary, is durable when done. */
+  | { readonly do: 'flush'; readonly to: Lsn }
   /** The control file says this, durably, when done. */
   | { readonly do: 'persist'; readonly control: ControlState }
   | { readonly do: 'reply'; readonly to: Caller; readonly answer: Answer };
@@ -120,6 +133,29 @@ export const termHistoryOf = (state: AcceptorState): TermHistory =>
 export const lastLogTermOf = (state: AcceptorState): Term =>
   lastLogTerm(state.control.termHistory, flushLsnOf(state));
 
+/** flushLsn is durable, commitLsn is the persisted one: all that it says survives a crash. */
+export function appendResponse(state: AcceptorState): AppendResponse {
+  return {
+    ...termOnly(state),
+    flushLsn: flushLsnOf(state),
+    commitLsn: state.control.commitLsn,
+  };
+}
+
+/** No positions: the proposer is told that it was replaced. */
+export function termOnly(state: AcceptorState): AppendResponse {
+  return {
+    kind: 'append-response',
+    generation: state.control.membership.generation,
+    term: state.control.term,
+    flushLsn: INVALID_LSN,
+    commitLsn: INVALID_LSN,
+    // The driver fills these in: they come from the readers of WAL, not from consensus.
+    hotStandby: NO_HOT_STANDBY,
+    pageserverFeedback: undefined,
+  };
+}
+
 /** The control record with the newer values of memory in it: whenever anything is persisted, so are they. */
 export const controlWithMemory = (state: AcceptorState): ControlState => ({
   ...state.control,
@@ -136,7 +172,7 @@ export function settled(state: AcceptorState, effect: Effect): AcceptorState {
     case 'write':
       return { ...state, wal: { ...wal, writeLsn: (effect.at + effect.bytes.length) as Lsn } };
     case 'flush':
-      return { ...state, wal: { ...wal, flushLsn: wal.recordLsn } };
+      return { ...state, wal: { ...wal, flushLsn: effect.to } };
     case 'truncate': {
       // Where an empty log begins is told by the control record, which comes next.
       const empty = wal.writeLsn === INVALID_LSN;

@@ -12,8 +12,9 @@
 //   vote      flush, persist(term), reply       elected   persist(term), truncate, persist(history), reply
 //   append    write  ... flush, reply           switch    flush, reply(old), persist(membership), reply
 //
-// Appends are answered in batches: `write` at once, and one `flush` for all that gathered (input `flush`). Only
-// the last append of a session in a batch is answered with an AppendResponse; the others are answered by nothing.
+// Appends are answered in batches: `write` at once, and one `flush` for all that gathered (input `flush`), or for
+// the beginning of it, when more was taken in while the disk was at work. Only the last append of a session in what
+// is flushed is answered with an AppendResponse; the others are answered by nothing.
 //
 // Answers to SafeKeeper::process_msg of safekeeper/src/safekeeper.rs and TimelineState of state.rs; the rules
 // are those of section 3 of Raft's paper with log positions for indexes.
@@ -21,13 +22,11 @@
 import { assert, unreachable } from '../base/assert.ts';
 import { Fault } from '../base/fault.ts';
 import { formatLsn, INVALID_LSN, type Lsn } from '../base/lsn.ts';
-import { NO_HOT_STANDBY } from '../protocol/feedback.ts';
 import { INVALID_GENERATION, type MembershipConfiguration } from '../protocol/membership.ts';
 import {
   type AcceptorMessage,
   APPEND_BYTES_MAX,
   type AppendRequest,
-  type AppendResponse,
   type ProposerElected,
   type ProposerGreeting,
   type ProposerMessage,
@@ -36,6 +35,8 @@ import {
 } from '../protocol/walproposer.ts';
 import {
   type AcceptorState,
+  appendResponse,
+  type BatchPart,
   type Caller,
   controlWithMemory,
   type Effect,
@@ -47,6 +48,7 @@ import {
   replyTo,
   type Step,
   termHistoryOf,
+  termOnly,
 } from './acceptor-state.ts';
 import { type ControlState, sameControl, sameHistory } from './control-state.ts';
 import { checkMembership, isMember, notMember } from './membership.ts';
@@ -60,7 +62,7 @@ export function step(state: AcceptorState, input: Input): Step {
     case 'written':
       return onWritten(state, input.recordLsn);
     case 'flush':
-      return onFlush(state);
+      return onFlush(state, input.upTo);
     case 'peer':
       return onPeer(state, input.info);
     case 'term-bump':
@@ -313,26 +315,34 @@ function onWritten(state: AcceptorState, recordLsn: Lsn): Step {
   return { state: { ...state, wal: { ...wal, recordLsn } }, effects: [] };
 }
 
-function onFlush(state: AcceptorState): Step {
+function onFlush(state: AcceptorState, upTo?: BatchPart): Step {
   const effects: Effect[] = [];
-  return finish(closeBatch(state, effects), effects);
+  return finish(closeBatch(state, effects, upTo), effects);
 }
 
-/** Sync what is written, take over the commit position told with it, and answer the batch. */
-function closeBatch(state: AcceptorState, effects: Effect[]): AcceptorState {
+/** Sync what is written, take over the commit position told with it, and answer the batch; or the part of it. */
+function closeBatch(state: AcceptorState, effects: Effect[], upTo?: BatchPart): AcceptorState {
+  const { wal, batch } = state;
+  const to = upTo?.recordLsn ?? wal.recordLsn;
+  assert(to <= wal.recordLsn, `a flush to ${formatLsn(to)}, past the last record`);
   let next = state;
-  if (next.wal.flushLsn !== next.wal.recordLsn) {
-    effects.push({ do: 'flush' });
-    next = { ...next, wal: { ...next.wal, flushLsn: next.wal.recordLsn } };
+  if (wal.flushLsn < to) {
+    effects.push({ do: 'flush', to });
+    next = { ...next, wal: { ...wal, flushLsn: to } };
   }
-  if (next.batch.length === 0) return next;
+  // After a setback nobody waits any more.
+  const answered = upTo === undefined ? batch : batch.slice(0, upTo.callers);
+  if (answered.length === 0) return next;
   next = advanceCommit(next, next.announcedCommitLsn, effects);
   const response = appendResponse(next);
-  const last = new Map(next.batch.map(caller => [caller.session, caller]));
-  for (const caller of next.batch) {
+  const last = new Map(answered.map(caller => [caller.session, caller]));
+  for (const caller of answered) {
     effects.push(last.get(caller.session) === caller ? replyTo(caller, response) : nothingTo(caller));
   }
-  return { ...next, batch: [], announcedCommitLsn: INVALID_LSN };
+  const waiting = batch.slice(answered.length);
+  // What those who still wait told of commit may lie past what is durable yet: it is looked at again with them.
+  const announcedCommitLsn = waiting.length === 0 ? INVALID_LSN : next.announcedCommitLsn;
+  return { ...next, batch: waiting, announcedCommitLsn };
 }
 
 /**
@@ -348,28 +358,6 @@ function advanceCommit(state: AcceptorState, candidate: Lsn, effects: Effect[]):
   // the persisted one: it goes out now and not with the next lazy save.
   const reached = commitLsn >= state.termStartLsn && state.control.commitLsn < state.termStartLsn;
   return reached ? persist(next, controlWithMemory(next), effects) : next;
-}
-
-/** flushLsn is durable, commitLsn is the persisted one: all that it says survives a crash. */
-function appendResponse(state: AcceptorState): AppendResponse {
-  return {
-    ...termOnly(state),
-    flushLsn: flushLsnOf(state),
-    commitLsn: state.control.commitLsn,
-  };
-}
-
-function termOnly(state: AcceptorState): AppendResponse {
-  return {
-    kind: 'append-response',
-    generation: state.control.membership.generation,
-    term: state.control.term,
-    flushLsn: INVALID_LSN,
-    commitLsn: INVALID_LSN,
-    // The driver fills these in: they come from the readers of WAL, not from consensus.
-    hotStandby: NO_HOT_STANDBY,
-    pageserverFeedback: undefined,
-  };
 }
 
 // ----------------------------------------------------------------------------------- peers, operators, lazy saves

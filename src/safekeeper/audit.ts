@@ -33,7 +33,9 @@ function auditStep(before: AcceptorState, _input: Input, { state, effects }: Ste
         assert(effect.at >= before.wal.writeLsn, 'a write over what is written');
         break;
       case 'flush':
-        synced = written;
+        assert(effect.to <= written, 'a flush of what was not written');
+        assert(effect.to >= synced, 'a flush of less than is flushed');
+        synced = effect.to;
         break;
       case 'truncate':
         assert(

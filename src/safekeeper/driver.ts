@@ -3,9 +3,16 @@
 //
 //   input -> queue -> step(state, input) -> audit -> effects, in order -> reply
 //
-// While a sync is under way the queue fills; then all appends that wait are taken in, and the next sync is for
-// all of them (or for `flushBytesMax`). So the disk is always at work while there is work, and one append alone
-// waits for nothing.
+// When no append waits any more (or `flushBytesMax` are taken in) the disk is set to work: a sync of all that is
+// written. While it is under way appends, and nothing else, are still taken in: checked, and sealed for the sync
+// after it. When the disk is done, the step `flush` says what that makes true, for the part of the batch that was
+// written when it began, and tells it. So disk and processor are both at work while there is work, one append alone
+// waits for nothing, and nothing is told that its own sync does not cover.
+//
+//   queue     a b c | d e f g | h ...
+//   taken in        | . . . . | . .        d to g while the disk syncs a to c
+//   disk      ------a b c-----d e f g----
+//   step            flush(a b c)   flush(d e f g)
 //
 // WHEN AN EFFECT FAILS nothing after it happened, and the state is what the effects before it made (`settled`):
 //   refused bytes       (the decoder says they are no WAL) that message's caller is told; the log is as it was
@@ -26,6 +33,7 @@ import {
   type Answer,
   acceptorFrom,
   afterSetback,
+  type BatchPart,
   type Caller,
   type Effect,
   type Input,
@@ -85,6 +93,13 @@ type Job = Done &
     | { readonly kind: 'task'; run(): Promise<void> }
   );
 
+/** A sync under way, and what it is for. */
+interface Flight {
+  readonly part: BatchPart;
+  isOver: boolean;
+  failure: { readonly error: unknown } | undefined;
+}
+
 interface Waiting {
   resolve(answer: Answer): void;
   reject(error: unknown): void;
@@ -106,7 +121,11 @@ export class AcceptorDriver {
   private readonly ending = new AbortController();
   private readonly queue: Job[] = [];
   private running = false;
+  /** Of the batch, but for what is in flight. */
   private batchBytes = 0;
+  private flight: Flight | undefined;
+  /** Ends the wait for a flight or for something to do beside it. */
+  private wake: (() => void) | undefined;
   /** A truncation was not finished: the disk knows more than we do. */
   private stale = false;
   private readonly callers = new Map<number, Waiting>();
@@ -144,6 +163,7 @@ export class AcceptorDriver {
       this.signal.throwIfAborted();
       this.queue.push(job({ settle: resolve, fail: reject }));
       if (!this.running) void this.pump();
+      else this.wake?.();
     });
   }
 
@@ -163,24 +183,81 @@ export class AcceptorDriver {
   private async pump(): Promise<void> {
     this.running = true;
     while (!this.signal.aborted) {
-      const full =
-        this.batchBytes >= this.options.flushBytesMax || this.state.batch.length >= BATCH_APPENDS_MAX;
-      const job = full ? undefined : this.queue.shift();
-      if (job === undefined && this.state.batch.length === 0) break;
-      try {
-        if (this.stale) await this.readAnew();
-        if (job === undefined) await this.advance({ on: 'flush' });
-        else if (job.kind === 'task') await job.run();
-        else await this.advance(job.input, job.bytes);
-        job?.settle();
-      } catch (error) {
-        this.setback(error);
-        job?.fail(error instanceof EffectFailed ? error.cause : error);
+      const { flight } = this;
+      if (flight?.isOver) {
+        await this.answer(flight.part);
+        this.flight = undefined;
+        continue;
       }
-      if (this.state.batch.length === 0) this.batchBytes = 0;
-      this.watch.notify();
+      const job = this.nextJob();
+      if (job !== undefined) await this.work(job);
+      else if (flight !== undefined) await this.somethingToDo();
+      else if (this.state.batch.length === 0) break;
+      else if (this.state.wal.recordLsn > this.state.wal.flushLsn) this.launch();
+      else await this.answer(undefined);
     }
     this.running = false;
+  }
+
+  /** What is done next: anything in its turn; beside a flight only appends, and not too many at any time. */
+  private nextJob(): Job | undefined {
+    const waiting = this.state.batch.length - (this.flight?.part.callers ?? 0);
+    if (this.batchBytes >= this.options.flushBytesMax || waiting >= BATCH_APPENDS_MAX) return undefined;
+    if (this.flight !== undefined && !isAppend(this.queue[0])) return undefined;
+    return this.queue.shift();
+  }
+
+  private async work(job: Job): Promise<void> {
+    try {
+      if (this.stale) await this.readAnew();
+      if (job.kind === 'task') await job.run();
+      else await this.advance(job.input, job.bytes);
+      job.settle();
+    } catch (error) {
+      this.setback(error);
+      job.fail(error instanceof EffectFailed ? error.cause : error);
+    }
+    if (this.state.batch.length === 0) this.batchBytes = 0;
+    this.watch.notify();
+  }
+
+  /** Sets the disk to work on all that is written. */
+  private launch(): void {
+    const began = this.options.clock.monotonic();
+    const part = { callers: this.state.batch.length, recordLsn: this.state.wal.recordLsn };
+    const flight: Flight = { part, isOver: false, failure: undefined };
+    this.flight = flight;
+    this.batchBytes = 0;
+    const land = (failure: Flight['failure']): void => {
+      if (failure === undefined) this.options.meter?.flushedWal(this.secondsSince(began));
+      flight.failure = failure;
+      flight.isOver = true;
+      this.wake?.();
+    };
+    this.store.flush().then(
+      () => land(undefined),
+      (error: unknown) => land({ error }),
+    );
+  }
+
+  private somethingToDo(): Promise<void> {
+    return new Promise(resolve => {
+      this.wake = () => {
+        this.wake = undefined;
+        resolve();
+      };
+    });
+  }
+
+  /** The disk is done, or has nothing to do: what that makes true, and who is told. */
+  private async answer(part: BatchPart | undefined): Promise<void> {
+    try {
+      await this.advance({ on: 'flush', ...(part && { upTo: part }) });
+    } catch (error) {
+      this.setback(error);
+    }
+    if (this.state.batch.length === 0) this.batchBytes = 0;
+    this.watch.notify();
   }
 
   // ------------------------------------------------------------------------------------------------- one step
@@ -217,8 +294,7 @@ export class AcceptorDriver {
       case 'write':
         return this.write(effect.at, effect.bytes, began);
       case 'flush':
-        await this.store.flush();
-        this.options.meter?.flushedWal(this.secondsSince(began));
+        await this.flush(effect.to, began);
         break;
       case 'truncate':
         this.log.info('WAL ends where the elected proposer goes on', { lsn: formatLsn(effect.to) });
@@ -234,6 +310,15 @@ export class AcceptorDriver {
         break;
     }
     return undefined;
+  }
+
+  /** What the flight did; else the disk's work begins and ends here. */
+  private async flush(to: Lsn, beganMs: number): Promise<void> {
+    const failure = this.flight?.failure;
+    if (failure !== undefined) throw failure.error;
+    if (this.store.durableLsn >= to) return;
+    await this.store.flush();
+    this.options.meter?.flushedWal(this.secondsSince(beganMs));
   }
 
   private async write(at: Lsn, bytes: Uint8Array, beganMs: number): Promise<Lsn> {
@@ -319,6 +404,9 @@ export class AcceptorDriver {
     this.store = store;
   }
 }
+
+const isAppend = (job: Job | undefined): job is Job =>
+  job?.kind === 'input' && job.input.on === 'message' && job.input.message.kind === 'append-request';
 
 /** Which effect failed, and with what. Seen by callers as its cause. */
 class EffectFailed extends Error {

@@ -17,6 +17,7 @@ import {
   walOf,
 } from '../../integration/safekeeper/timeline-bench.ts';
 import { ModelWal } from '../../integration/sim/model-wal.ts';
+import type { Lsn } from '../base/lsn.ts';
 import type { PageserverFeedback } from '../protocol/feedback.ts';
 import type { AcceptorMessage } from '../protocol/walproposer.ts';
 import { beginPartial, finishPartial, partialSegmentOf } from './backup-plan.ts';
@@ -71,6 +72,64 @@ describe('appends', () => {
       return answer;
     });
     expect(response(await reply).flushLsn).toBe(wal.end);
+  });
+
+  test('are taken in while a sync is under way, and told after their own', async () => {
+    const bench = new Bench();
+    const timeline = await bench.create();
+    const session = await elect(timeline);
+    const wal = walOf(4, 200);
+    const [before, first, second, third] = wal.boundaries.slice(1) as [Lsn, Lsn, Lsn, Lsn];
+    await append(session, wal, wal.start, before);
+    const told: Lsn[] = [];
+    const tell = (message: AcceptorMessage | undefined): void => void told.push(response(message).flushLsn);
+    // The disk asks before each sync goes on.
+    const syncs: (() => void)[] = [];
+    const turn = bench.disk.turn.bind(bench.disk);
+    let held = true;
+    bench.disk.turn = async (boot, ms) => {
+      await turn(boot, ms);
+      if (held) await new Promise<void>(resolve => syncs.push(resolve));
+    };
+    const settled = async (): Promise<void> => {
+      for (let i = 0; i < 50; i++) await undefined;
+    };
+    const replies = [append(session, wal, before, first).then(tell)];
+    await settled();
+    expect(syncs.length).toBe(1);
+    replies.push(append(session, wal, first, second, first).then(tell));
+    const bad = new ModelWal(second, { pgVersion: PG, segmentSize: MIB });
+    bad.add(ModelWal.payload('bad', 0, 500));
+    bad.bytes(bad.start, bad.end)[90]! ^= 1;
+    const refused = faultOf(append(session, bad, bad.start, bad.end));
+    await settled();
+    // Taken in, checked, refused where it is no WAL; and nothing told, nothing else begun on the disk.
+    expect(timeline.status()).toMatchObject({ writeLsn: second, flushLsn: before });
+    expect(await refused).toMatch(/wal-crc/);
+    expect([syncs.length, told]).toEqual([1, []]);
+    syncs.shift()!();
+    await settled();
+    expect(told).toEqual([first]);
+    expect(timeline.flushLsn).toBe(first);
+    expect(syncs.length).toBe(1);
+    held = false;
+    syncs.shift()!();
+    await Promise.all(replies);
+    expect(told).toEqual([first, second]);
+    const again = await elect(timeline, 1, HISTORY, second);
+    expect(response(await append(again, wal, second, third, second)).flushLsn).toBe(third);
+  });
+
+  test('taken in while a sync is under way wait for nothing when it fails', async () => {
+    const bench = new Bench();
+    const timeline = await bench.create();
+    const session = await elect(timeline);
+    const wal = walOf(2, 200);
+    const [first, second] = wal.boundaries.slice(1) as [Lsn, Lsn];
+    bench.disk.failSyncs(1);
+    const replies = [append(session, wal, wal.start, first), append(session, wal, first, second)];
+    for (const reply of replies) expect(await faultOf(reply)).toMatch(/timeline-poisoned/);
+    expect(timeline.status()).toMatchObject({ poisoned: true, flushLsn: wal.start });
   });
 
   test('a batch does not grow without end', async () => {

@@ -5,8 +5,9 @@
 //      ^ oldestLsn                                   ^ recordLsn  ^ writeLsn
 //
 // `write` takes bytes in (checked by the decoder, kept in memory), `flush` makes all of them durable with one
-// frame and one sync a segment, first segments first. `truncate` works from the end backwards, so that at every
-// moment what is left is the beginning of what was. A crash may lose what was not flushed, no more.
+// write and one sync a segment, first segments first. While a flush runs more may be written, and nothing else be
+// done. `truncate` works from the end backwards, so that at every moment what is left is the beginning of what was.
+// A crash may lose what was not flushed, no more.
 //
 // At the start the end of WAL is searched from the committed position: on through whole records as far as they
 // are there. What is torn after that was told to nobody and is cut off. Bytes that are whole under their seal
@@ -213,15 +214,17 @@ export class WalStore {
     }
   }
 
-  /** All that was taken in is durable when resolved. */
+  /** All that was taken in before is durable when resolved; one at a time. What comes in meanwhile waits for the next. */
   async flush(): Promise<void> {
     const end = this.writeLsn;
-    while (this.writing.length > 0) {
-      const { segno, log } = this.writing[0]!;
+    for (;;) {
+      const first = this.writing[0];
+      if (first === undefined || this.segments.start(first.segno) >= end) break;
+      const { segno, log } = first;
       await log.flush();
-      assert(log.durable === log.length, `${log.name} flushed and not durable`);
-      const last = this.writing.length === 1;
-      if (last && log.length < this.segmentSize) break;
+      const due = Math.min(this.segmentSize, end - this.segments.start(segno));
+      assert(log.durable >= due, `${log.name} flushed and not durable`);
+      if (log.durable < this.segmentSize) break;
       this.writing.shift();
       this.segments.release(segno);
     }
