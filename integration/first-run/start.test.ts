@@ -52,6 +52,12 @@ function interrupt(child: ChildProcess): Promise<number | null> {
   return gone;
 }
 
+function killSupervisor(place: string): void {
+  const { pid } = JSON.parse(ok(place, 'status', '--json'));
+  process.kill(pid, 'SIGKILL');
+  while (lakebed(place, 'status').status === 0);
+}
+
 const newPlace = (name: string): string => {
   const place = join(home, name);
   places.push(place);
@@ -113,7 +119,18 @@ test('two commands to a Postgres, a third to a branch, a fourth to the past; all
   expect(sql(place, 'past', 'select count(*) from t')).toMatch(/\b1000\b/);
   ok(place, 'branch', 'delete', 'past');
   expect(lakebed(place, 'psql', 'past', '-c', 'select 1')).toMatchObject({ status: 1 });
-  ok(place, 'stop');
+
+  killSupervisor(place);
+  expect(lakebed(place, 'status')).toMatchObject({
+    status: 1,
+    stdout: expect.stringMatching(/was killed\. These still run.*: broker, .*\n.*lakebed start/),
+  });
+  const again = lakebed(place, 'start');
+  expect(again).toMatchObject({ status: 0, stderr: expect.stringContaining('was killed had left running') });
+  expect(sql(place, 'main', 'select count(*) from t')).toMatch(/\b10\b/);
+  killSupervisor(place);
+  expect(ok(place, 'stop')).toBe('Stopped.\n');
+  expect(() => execFileSync('pgrep', ['-f', place])).toThrow();
 }, 300_000);
 
 test('in the foreground it stays until it is interrupted, and leaves nothing behind', async () => {

@@ -27,6 +27,8 @@ export interface Source {
   readonly size: number;
   /** Exactly `length` bytes; a range past the end is a Fault `bytes-short`. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** What is read is the reader's own, and may be given back. */
+  readonly isFresh?: boolean;
 }
 
 /** Bytes written once, front to back. */
@@ -103,6 +105,8 @@ export interface Connection {
   readonly peer: string;
   /** The next bytes, or undefined at the end of the stream. */
   read(): Promise<Uint8Array | undefined>;
+  /** What is read is the reader's own, and may be given back. */
+  readonly isFresh?: boolean;
   /** Resolves when more may be written: the back pressure of the stream. */
   write(bytes: Uint8Array): Promise<void>;
   /** Ends our side; the other may still be read. */
@@ -263,6 +267,8 @@ export interface Programs {
   ): Promise<number>;
   /** Sends a signal to a process of this machine; false when there is none of that id. `0` only asks. */
   signal(pid: number, signal: 'SIGTERM' | 'SIGKILL' | 0): boolean;
+  /** When a process began, in a word of the system's that tells it from others of that id; undefined when it has ended. */
+  began(pid: number): string | undefined;
 }
 
 /** Neon's Postgres on this machine: what it takes to run a compute by hand. Directories are absolute paths. */

@@ -2,8 +2,8 @@
 // a log file; a terminal's interrupt does not reach them (they lead groups of their own), so that whoever started
 // them decides in which order they stop.
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, closeSync, constants, openSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Fault } from '../base/fault.ts';
 import type { Programs, Running } from '../base/ports.ts';
@@ -47,7 +47,24 @@ export const hostPrograms: Programs = {
       return false;
     }
   },
+
+  began: existsSync('/proc/self/stat') ? beganByProc : beganByPs,
 };
+
+/** The 22nd field: ticks since the machine started. A zombie has ended. */
+function beganByProc(pid: number): string | undefined {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)!.split(' ');
+    return fields[0] === 'Z' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+function beganByPs(pid: number): string | undefined {
+  const { stdout } = spawnSync('ps', ['-o', 'lstart=', '-p', String(pid)], { encoding: 'utf8' });
+  return stdout?.trim().replaceAll(/\s+/g, '_') || undefined;
+}
 
 function isProgram(path: string): boolean {
   try {

@@ -5,7 +5,7 @@
 // In the foreground (`--foreground`, npm start) it runs until it is interrupted. Without it, it starts itself once more
 // in the background, waits until that one is up, and says the same words.
 
-import { fromUtf8, utf8 } from '../../base/bytes.ts';
+import { fromUtf8 } from '../../base/bytes.ts';
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import {
@@ -18,10 +18,10 @@ import {
   roles,
   writeState,
 } from '../local/layout.ts';
+import { beSupervisor, endRoles, forgetProcesses, supervisorOf } from '../local/processes.ts';
 import { refuseWithoutRoom } from '../local/room.ts';
 import { Supervisor } from '../local/supervisor.ts';
 import { DATA_DIR, DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
-import { PID_FILE, runningPid } from './stop.ts';
 
 const PG_VERSION_DEFAULT = 17;
 const FIRST_PROJECT = 'default';
@@ -71,11 +71,16 @@ function wholeNumber(text: string, flag: string, min: number, max: number): numb
 
 async function run(input: VerbInput, world: World): Promise<number> {
   const data = dataDirectory(input, world);
-  const pid = await runningPid(world, data);
+  const pid = await supervisorOf(world, data);
   if (pid !== undefined) {
     throw new Fault('config-invalid', `a Lakebed runs from ${data} already (process ${pid})`, {
       hint: 'Look at it with: lakebed status. End it with: lakebed stop.',
     });
+  }
+  const left = await endRoles(world, data);
+  if (left.length > 0) {
+    const names = left.map(role => role.name).join(', ');
+    world.terminal.note(`What a Lakebed that was killed had left running was ended: ${names}.\n`);
   }
   const state = await loadState(world, data, input);
   return flagOption(input, 'foreground') ? foreground(world, data, state) : background(world, data);
@@ -163,12 +168,12 @@ async function background(world: World, data: string): Promise<number> {
 async function foreground(world: World, data: string, state: LocalState): Promise<number> {
   const { terminal } = world;
   const startedMs = world.clock.monotonic();
-  const supervisor = new Supervisor(world, (name, what) => terminal.note(`${name} ${what}\n`));
+  const supervisor = new Supervisor(world, data, (name, what) => terminal.note(`${name} ${what}\n`));
   const stopped = new Promise<void>(resolve =>
     world.signal.addEventListener('abort', () => resolve(), { once: true }),
   );
   const manager = new ManagerClient(world, `http://127.0.0.1:${portsFrom(state.portFirst).manager}`);
-  await writePid(world, data);
+  await beSupervisor(world, data);
   try {
     await startRoles(world, supervisor, data, state);
     const uri = await ensureProject(world, manager, state);
@@ -183,15 +188,8 @@ async function foreground(world: World, data: string, state: LocalState): Promis
     throw error;
   } finally {
     await supervisor.stop();
-    await world.disk('/').remove(`${data.slice(1)}/${PID_FILE}`);
+    await forgetProcesses(world, data);
   }
-}
-
-async function writePid(world: World, data: string): Promise<void> {
-  const file = await world.disk('/').open(`${data.slice(1)}/${PID_FILE}`, 'create');
-  await file.truncate(0);
-  await file.write(0, utf8(`${world.programs.ownPid}\n`));
-  await file.close();
 }
 
 /** The broker first, for everybody speaks with it; the proxy last, for it lets clients in. */

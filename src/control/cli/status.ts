@@ -2,11 +2,11 @@
 
 import type { Verb, VerbInput, World } from '../../base/command.ts';
 import { type LocalState, portsFrom, readState, roles } from '../local/layout.ts';
+import { livingRoles, supervisorOf } from '../local/processes.ts';
 import { isLow, roomAt, roomText } from '../local/room.ts';
 import { jsonOr } from './answers.ts';
 import { DATA_DIR, dataDirectory, ManagerClient } from './manager-client.ts';
 import { type Paint, paintFor, table } from './render.ts';
-import { runningPid } from './stop.ts';
 
 const ASK_MS = 2000;
 
@@ -22,9 +22,15 @@ export const statusVerb: Verb = {
 async function run(input: VerbInput, world: World): Promise<number> {
   const data = dataDirectory(input, world);
   const state = await readState(world.disk('/'), data);
-  const pid = await runningPid(world, data);
+  const pid = await supervisorOf(world, data);
   if (state === undefined || pid === undefined) {
-    jsonOr(input, world, { running: false, data }, () => `No Lakebed runs in ${data}.\n`);
+    const left = (await livingRoles(world, data)).map(role => role.name);
+    jsonOr(input, world, { running: false, data, left }, () =>
+      left.length === 0
+        ? `No Lakebed runs in ${data}.\n`
+        : `The Lakebed in ${data} was killed. These still run, and nobody starts them again: ${left.join(', ')}.\n` +
+          'Take it up again with: lakebed start. End it with: lakebed stop.\n',
+    );
     return 1;
   }
   const seen = await Promise.all(

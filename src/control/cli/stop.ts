@@ -1,24 +1,13 @@
-// `lakebed stop`, and who runs: the process that supervises this machine's Lakebed says in `<data>/lakebed.pid` who it is.
+// `lakebed stop`: ends the process that supervises this machine's Lakebed, which ends everything else first; or, where
+// that one was killed, what it left running.
 
-import { fromUtf8 } from '../../base/bytes.ts';
-import type { Verb, World } from '../../base/command.ts';
-import { Fault, isFault } from '../../base/fault.ts';
+import type { Verb } from '../../base/command.ts';
+import { Fault } from '../../base/fault.ts';
+import { endRoles, forgetProcesses, supervisorOf } from '../local/processes.ts';
 import { DATA_DIR, dataDirectory } from './manager-client.ts';
 
-export const PID_FILE = 'lakebed.pid';
 const STOP_MS = 60_000;
 const POLL_MS = 50;
-
-/** The process that supervises a data directory, if it lives. */
-export async function runningPid(world: World, data: string): Promise<number | undefined> {
-  try {
-    const pid = Number(fromUtf8(await world.disk('/').readFile(`${data.slice(1)}/${PID_FILE}`)));
-    return Number.isSafeInteger(pid) && pid > 1 && world.programs.signal(pid, 0) ? pid : undefined;
-  } catch (error) {
-    if (isFault(error, 'file-missing')) return undefined;
-    throw error;
-  }
-}
 
 export const stopVerb: Verb = {
   name: 'stop',
@@ -29,9 +18,11 @@ export const stopVerb: Verb = {
   exitCodes: { 1: 'it does not stop' },
   async run(input, world) {
     const data = dataDirectory(input, world);
-    const pid = await runningPid(world, data);
+    const pid = await supervisorOf(world, data);
     if (pid === undefined) {
-      world.terminal.write(`No Lakebed runs in ${data}.\n`);
+      const left = await endRoles(world, data);
+      if (left.length > 0) await forgetProcesses(world, data);
+      world.terminal.write(left.length > 0 ? 'Stopped.\n' : `No Lakebed runs in ${data}.\n`);
       return 0;
     }
     world.programs.signal(pid, 'SIGTERM');

@@ -9,7 +9,7 @@
 //   <data>/lakebed-keys/           the local master key (mode 0600): whoever has it reads everything
 //   <data>/manager/                catalog of projects, branches and computes; what the computes keep while they run
 //   <data>/proxy/                  log
-//   <data>/lakebed.pid             the process that supervises all of it
+//   <data>/*.pid                   which processes run (processes.ts)
 
 import { fromUtf8, utf8 } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';

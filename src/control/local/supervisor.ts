@@ -10,6 +10,7 @@ import type { World } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import type { Running } from '../../base/ports.ts';
 import type { RoleSpec } from './layout.ts';
+import { recordRoles } from './processes.ts';
 
 const READY_MS = 90_000;
 const STOP_MS = 15_000;
@@ -31,13 +32,16 @@ export type RoleEvent = (name: string, what: string) => void;
 
 export class Supervisor {
   private readonly world: World;
+  private readonly data: string;
   private readonly onEvent: RoleEvent;
   private readonly roles: Role[] = [];
   private asked = 0;
+  private recorded: Promise<void> = Promise.resolve();
   private stopping = false;
 
-  constructor(world: World, onEvent: RoleEvent) {
+  constructor(world: World, data: string, onEvent: RoleEvent) {
     this.world = world;
+    this.data = data;
     this.onEvent = onEvent;
   }
 
@@ -54,6 +58,7 @@ export class Supervisor {
     }
     const role: Role = { sequence, spec, running: this.launch(spec), pauseMs: PAUSE_FIRST_MS };
     this.roles.push(role);
+    await this.record();
     await this.untilReady(role);
     void this.watch(role);
   }
@@ -109,7 +114,18 @@ export class Supervisor {
       if (this.stopping) return;
       role.pauseMs = Math.min(role.pauseMs * 2, PAUSE_MAX_MS);
       role.running = this.launch(role.spec);
+      await this.record();
     }
+  }
+
+  /** Who runs, for whoever comes after a supervisor that was killed; one after the other, the newest last. */
+  private record(): Promise<void> {
+    this.recorded = this.recorded.then(() => {
+      const roles = this.roles.toSorted((a, b) => a.sequence - b.sequence);
+      const processes = roles.map(({ spec, running }) => ({ name: spec.name, pid: running.pid }));
+      return recordRoles(this.world, this.data, processes);
+    });
+    return this.recorded;
   }
 
   /** Everything down, what was asked for last first. */

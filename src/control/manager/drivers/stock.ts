@@ -7,9 +7,9 @@
 //
 // A commit is told to the client when a quorum has it: Postgres waits for the follower (synchronous_standby_names), as a
 // Neon compute waits for its walproposer. While the manager is away commits wait; it finds the compute again and follows
-// on. What it cannot do: a start copies the whole branch, where a Neon compute reads pages as it needs them; a read
-// replica stays where the branch was when it started; and a compute that died in the middle of a record leaves the
-// safekeepers with a piece of one, which no other server can go on from: the branch is then restored to the LSN named.
+// on. One that died with records under way leaves safekeepers of different lengths: they are brought to one log before
+// the next start. What it cannot do: a start copies the whole branch, where a Neon compute reads pages as it needs them;
+// and a read replica stays where the branch was when it started.
 
 import { Fault, isFault } from '../../../base/fault.ts';
 import { answerText } from '../../../base/http.ts';
@@ -20,6 +20,7 @@ import type { AdoptWorld, StorageAt } from '../../adopt/contract.ts';
 import { follow } from '../../adopt/follow.ts';
 import { checkOrigin, connectOrigin, ensureSlot, type Origin } from '../../adopt/origin.ts';
 import { Pageserver } from '../../adopt/storage.ts';
+import { syncSafekeepers } from '../../adopt/sync-safekeepers.ts';
 import { ADMIN_ROLE, type DriverKind } from '../model.ts';
 import type { ComputeAddress, ComputeSpec } from './driver.ts';
 import { ProcessDriver, type ProcessDriverDeps, parentOf, type Stopwatch } from './process.ts';
@@ -84,19 +85,41 @@ export class StockDriver extends ProcessDriver {
     }
   }
 
-  /** Where the branch is: the pageserver has read what a quorum has. */
+  /** Where the branch is: the pageserver has read what a quorum has, and nobody has more. */
   private async head(spec: ComputeSpec, signal: AbortSignal): Promise<string> {
+    const world = this.worldOf(signal);
+    const storage = this.storageOf(spec);
+    const pageserver = new Pageserver(storage, world);
+    const { commitLsn, flushLsn, term } = await this.written(spec);
+    if (flushLsn <= commitLsn) return formatLsn(await this.readUpTo(commitLsn, spec, pageserver, signal));
+    const { log } = this.deps;
+    log.info('safekeepers are brought to one log', { branch: spec.branchId, commitLsn, flushLsn });
+    const options = { storage, timeline: spec.timelineId, major: spec.pgVersion, term };
+    let readLsn: Lsn | undefined;
+    await syncSafekeepers(options, world, async lsn => {
+      readLsn = await this.readUpTo(lsn, spec, pageserver, signal);
+    });
+    return formatLsn(readLsn!);
+  }
+
+  private async readUpTo(
+    lsn: Lsn,
+    { branchId, timelineId }: ComputeSpec,
+    pageserver: Pageserver,
+    signal: AbortSignal,
+  ): Promise<Lsn> {
     const { clock } = this.deps;
-    const pageserver = new Pageserver(this.storageOf(spec), this.worldOf(signal));
-    const written = await this.written(spec);
     const end = clock.monotonic() + CATCH_UP_MS;
     for (;;) {
-      const info = await pageserver.timeline(spec.timelineId);
-      if (info === undefined) throw new Fault('timeline-missing', `branch ${spec.branchId} has no timeline`);
-      const { lastRecordLsn } = info;
-      if (lastRecordLsn >= written.commitLsn && lastRecordLsn >= written.flushLsn)
-        return formatLsn(lastRecordLsn);
-      if (clock.monotonic() > end) throw cut(lastRecordLsn, written.flushLsn);
+      const info = await pageserver.timeline(timelineId);
+      if (info === undefined) throw new Fault('timeline-missing', `branch ${branchId} has no timeline`);
+      if (info.lastRecordLsn >= lsn) return info.lastRecordLsn;
+      if (clock.monotonic() > end) {
+        const [has, due] = [formatLsn(info.lastRecordLsn), formatLsn(lsn)];
+        throw new Fault('timeout', `the pageserver has read branch ${branchId} up to ${has}, not ${due}`, {
+          hint: 'It is tried again; look at the log of the pageserver.',
+        });
+      }
       await clock.sleep(POLL_MS, signal);
     }
   }
@@ -257,12 +280,3 @@ export class StockDriver extends ProcessDriver {
     }
   }
 }
-
-const cut = (readLsn: Lsn, flushLsn: Lsn): Fault =>
-  new Fault(
-    'compute-failed',
-    `the log of the branch ends within a record: it is whole up to ${formatLsn(readLsn)}, and goes on to ${formatLsn(flushLsn)}`,
-    {
-      hint: `Restore the branch to itself at ${formatLsn(readLsn)}; nothing that was acknowledged lies behind it.`,
-    },
-  );

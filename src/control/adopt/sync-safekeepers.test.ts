@@ -1,0 +1,95 @@
+// Safekeepers of different lengths, in this process, on a real disk and real sockets.
+
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type InProcess, startInProcess } from '../../../integration/safekeeper/in-process.ts';
+import { ModelWal } from '../../../integration/sim/model-wal.ts';
+import { tenantId, timelineId } from '../../base/ids.ts';
+import type { Lsn } from '../../base/lsn.ts';
+import { hostClock } from '../../host/clock.ts';
+import { hostNet } from '../../host/net.ts';
+import { hostRandom } from '../../host/random.ts';
+import type { AdoptWorld } from './contract.ts';
+import { Proposer } from './proposer.ts';
+import { syncSafekeepers } from './sync-safekeepers.ts';
+
+const KEY = { tenantId: tenantId('a'.repeat(32)), timelineId: timelineId('b'.repeat(32)) };
+const START = 0x200_0000 as Lsn;
+const SERVER = { pgVersion: 170010, segmentSize: 16 * 1024 * 1024, systemId: 77n };
+
+let safekeepers: InProcess[];
+beforeEach(async () => {
+  safekeepers = await Promise.all([1, 2, 3].map(id => startInProcess(id)));
+});
+afterEach(async () => {
+  for (const safekeeper of safekeepers) await safekeeper.stop();
+});
+
+const at = ({ port }: InProcess): { host: string; port: number } => ({ host: '127.0.0.1', port });
+const statusOf = (safekeeper: InProcess) => safekeeper.timelines.find(KEY)!.status();
+
+/** A writer that these alone hear, in its term; where what it wrote ends. */
+async function write(wal: ModelWal, hearing: readonly InProcess[], lastTerm: number): Promise<Lsn> {
+  const { pgVersion, systemId, segmentSize: walSegSize } = SERVER;
+  const proposer = new Proposer(
+    {
+      targets: hearing.map(at),
+      greeting: { ...KEY, pgVersion, systemId, walSegSize },
+      freshLsn: START,
+      lastTerm,
+      saveTerm: async () => undefined,
+    },
+    { clock: hostClock, net: hostNet(), random: hostRandom, token: undefined },
+  );
+  const from = await proposer.start();
+  for (let i = 0; i < 50; i++) wal.add(new Uint8Array(500).fill(i));
+  proposer.push(wal.bytes(from, wal.end).slice());
+  await proposer.committed(wal.end);
+  while (!hearing.every(s => statusOf(s).flushLsn === wal.end)) await hostClock.sleep(5);
+  proposer.close();
+  return wal.end;
+}
+
+const worldOf = (signal: AbortSignal): AdoptWorld => ({
+  clock: hostClock,
+  random: hostRandom,
+  net: hostNet(),
+  http: undefined as never,
+  environment: () => undefined,
+  signal,
+});
+
+const optionsWith = (term: number) => ({
+  storage: { safekeepers: safekeepers.map(at), tenant: KEY.tenantId, token: undefined } as never,
+  timeline: KEY.timelineId as string,
+  major: 17,
+  term,
+});
+
+test('records that one of them has alone are on all of them, and committed', async () => {
+  const wal = new ModelWal(START, SERVER);
+  await write(wal, safekeepers, 0);
+  const end = await write(wal, [safekeepers[1]!], 1);
+  expect(safekeepers.map(s => statusOf(s).flushLsn === end)).toEqual([false, true, false]);
+
+  let told: Lsn | undefined;
+  const settled = async (lsn: Lsn): Promise<void> => {
+    told = lsn;
+    while (!safekeepers.every(s => statusOf(s).control.commitLsn === lsn || statusOf(s).flushLsn === lsn))
+      await hostClock.sleep(5);
+  };
+  expect(await syncSafekeepers(optionsWith(2), worldOf(new AbortController().signal), settled)).toBe(end);
+  expect(told).toBe(end);
+  expect(safekeepers.map(s => statusOf(s).flushLsn)).toEqual([end, end, end]);
+  expect(statusOf(safekeepers[0]!).control.server).toMatchObject({ systemId: 77n });
+});
+
+test('a quorum that is away is waited for, and no longer than we are wanted', async () => {
+  const wal = new ModelWal(START, SERVER);
+  await write(wal, safekeepers, 0);
+  for (const safekeeper of safekeepers.slice(1)) await safekeeper.stop();
+  const stop = new AbortController();
+  const synced = syncSafekeepers(optionsWith(1), worldOf(stop.signal), async () => undefined);
+  setTimeout(() => stop.abort(new Error('enough')), 300);
+  await expect(synced).rejects.toThrow('closed');
+  safekeepers.splice(1);
+});
