@@ -33,6 +33,24 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
+/** Less is not worth the call: the collector finds it when it comes by. */
+const GIVEN_BACK_BYTES_MIN = 4096;
+
+/**
+ * Frees bytes that nobody looks at any more, at once: a stream of large buffers left to the collector has it search the
+ * whole heap every 64 MB of them. For whoever made them or was handed them for good; bytes that are a part of a
+ * larger buffer are left alone, for the rest of it may be another's.
+ */
+export function giveBack(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (bytes.byteLength >= GIVEN_BACK_BYTES_MIN && buffer.byteLength === bytes.byteLength) giveBackBuffer(bytes);
+}
+
+/** As `giveBack`, with all of the buffer that the bytes are a part of. */
+export function giveBackBuffer({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) buffer.transfer(0);
+}
+
 export const toHex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
 export const fromHex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
