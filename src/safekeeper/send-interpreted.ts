@@ -19,8 +19,9 @@ import { dialectOfVersionNumber } from '../xlog/dialects/all.ts';
 import { WalReader } from '../xlog/reader.ts';
 import { WalRecord } from '../xlog/record.ts';
 import { interpretRecord, isEmpty } from './interpret.ts';
-import { chunkLength, endIfDone, type SendDeps, sideBySide, WalEnd, type WalStream } from './send-wal.ts';
+import { chunkLength, endIfDone, type SendDeps, sideBySide, type WalStream } from './send-wal.ts';
 import type { ReaderHandle, TimelineHandle } from './timeline-handle.ts';
+import { WalEnd } from './wal-end.ts';
 
 /** WAL in, batches for one shard out. */
 export class WalInterpreter {

@@ -20,10 +20,10 @@ import { keepalive, readWalReceiverMessage, xlogDataHeader } from '../protocol/r
 import type { Term } from '../protocol/walproposer.ts';
 import type { SafekeeperMetrics } from './metrics.ts';
 import type { ReaderHandle, TimelineHandle } from './timeline-handle.ts';
+import { WalEnd } from './wal-end.ts';
 
 const CHUNK_BYTES_MAX = 128 * 1024;
 const PAGE_BYTES = 8192;
-const KEEPALIVE_MS = 1000;
 /** Replies of receivers are short. */
 const REPLY_BYTES_MAX = 64 * 1024;
 
@@ -36,43 +36,6 @@ export interface WalStream {
 export interface SendDeps {
   readonly clock: Clock;
   readonly metrics: SafekeeperMetrics;
-}
-
-/** What there is to send now, and a wait for more. */
-export class WalEnd {
-  private readonly timeline: TimelineHandle;
-  private readonly term: Term | undefined;
-  private readonly clock: Clock;
-
-  constructor(timeline: TimelineHandle, term: Term | undefined, clock: Clock) {
-    this.timeline = timeline;
-    this.term = term;
-    this.clock = clock;
-  }
-
-  get now(): Lsn {
-    return this.term === undefined ? this.timeline.commitLsn : this.timeline.flushLsn;
-  }
-
-  /** True when there is WAL past `lsn`; false after a second without. */
-  async past(lsn: Lsn, signal: AbortSignal): Promise<boolean> {
-    if (this.term === undefined && this.now > lsn) return true;
-    const done = new AbortController();
-    const either = AbortSignal.any([signal, done.signal]);
-    const wanted = (lsn + 1) as Lsn;
-    const wal =
-      this.term === undefined
-        ? this.timeline.waitForCommit(wanted, either)
-        : this.timeline.waitForFlush(wanted, this.term, either);
-    const tick = this.clock.sleep(KEEPALIVE_MS, either);
-    try {
-      return await Promise.race([wal.then(() => true), tick.then(() => false)]);
-    } finally {
-      done.abort();
-      wal.catch(() => {});
-      tick.catch(() => {});
-    }
-  }
 }
 
 /** Streams until one side ends it; throws as PqHandler.query does. */
