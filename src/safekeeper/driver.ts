@@ -14,6 +14,9 @@
 //   disk      ------a b c-----d e f g----
 //   step            flush(a b c)   flush(d e f g)
 //
+// The control file is saved in the same way where nobody waits for it: a `persist` after the last reply of `flush`
+// is carried out beside what follows, and the state has it when the disk has.
+//
 // WHEN AN EFFECT FAILS nothing after it happened, and the state is what the effects before it made (`settled`):
 //   refused bytes       (the decoder says they are no WAL) that message's caller is told; the log is as it was
 //   no room, no key     a Fault that may pass: everybody who waited is told; bytes not synced stay in memory and go
@@ -100,6 +103,15 @@ interface Flight {
   failure: { readonly error: unknown } | undefined;
 }
 
+/** The control file being saved, with nobody waiting for it. */
+interface Saving {
+  readonly effect: Effect & { readonly do: 'persist' };
+  readonly before: ControlState;
+  readonly done: Promise<void>;
+  isOver: boolean;
+  failure: { readonly error: unknown } | undefined;
+}
+
 interface Waiting {
   resolve(answer: Answer): void;
   reject(error: unknown): void;
@@ -124,6 +136,7 @@ export class AcceptorDriver {
   /** Of the batch, but for what is in flight. */
   private batchBytes = 0;
   private flight: Flight | undefined;
+  private saving: Saving | undefined;
   /** Ends the wait for a flight or for something to do beside it. */
   private wake: (() => void) | undefined;
   /** A truncation was not finished: the disk knows more than we do. */
@@ -183,27 +196,32 @@ export class AcceptorDriver {
   private async pump(): Promise<void> {
     this.running = true;
     while (!this.signal.aborted) {
-      const { flight } = this;
-      if (flight?.isOver) {
-        await this.answer(flight.part);
-        this.flight = undefined;
-        continue;
+      const { flight, saving } = this;
+      if (saving?.isOver) this.saved(saving);
+      else if (flight?.isOver) await this.land(flight);
+      else {
+        const job = this.nextJob();
+        if (job !== undefined) await this.work(job);
+        else if (flight !== undefined) await this.somethingToDo();
+        else if (this.state.batch.length > 0) await this.closeBatch();
+        else if (saving !== undefined) await this.somethingToDo();
+        else break;
       }
-      const job = this.nextJob();
-      if (job !== undefined) await this.work(job);
-      else if (flight !== undefined) await this.somethingToDo();
-      else if (this.state.batch.length === 0) break;
-      else if (this.state.wal.recordLsn > this.state.wal.flushLsn) this.launch();
-      else await this.answer(undefined);
     }
     this.running = false;
   }
 
-  /** What is done next: anything in its turn; beside a flight only appends, and not too many at any time. */
+  private async closeBatch(): Promise<void> {
+    if (this.state.wal.recordLsn > this.state.wal.flushLsn) this.launch(0);
+    else await this.answer(undefined);
+  }
+
+  /** What is done next: anything in its turn; beside the disk's work only appends, and never too many. */
   private nextJob(): Job | undefined {
     const waiting = this.state.batch.length - (this.flight?.part.callers ?? 0);
     if (this.batchBytes >= this.options.flushBytesMax || waiting >= BATCH_APPENDS_MAX) return undefined;
-    if (this.flight !== undefined && !isAppend(this.queue[0])) return undefined;
+    const alone = this.flight === undefined && this.saving === undefined;
+    if (!alone && !isAppend(this.queue[0])) return undefined;
     return this.queue.shift();
   }
 
@@ -221,10 +239,21 @@ export class AcceptorDriver {
     this.watch.notify();
   }
 
-  /** Sets the disk to work on all that is written. */
-  private launch(): void {
+  /** What the flight made true. Before that is told the disk is set to work again, on what came in meanwhile. */
+  private async land({ part, failure }: Flight): Promise<void> {
+    const { batch, wal } = this.state;
+    if (failure === undefined) {
+      this.flight = undefined;
+      if (batch.length > part.callers && wal.recordLsn > part.recordLsn) this.launch(part.callers);
+    }
+    await this.answer(part);
+    if (failure !== undefined) this.flight = undefined;
+  }
+
+  /** Sets the disk to work on all that is written, for the batch without its first callers. */
+  private launch(answered: number): void {
     const began = this.options.clock.monotonic();
-    const part = { callers: this.state.batch.length, recordLsn: this.state.wal.recordLsn };
+    const part = { callers: this.state.batch.length - answered, recordLsn: this.state.wal.recordLsn };
     const flight: Flight = { part, isOver: false, failure: undefined };
     this.flight = flight;
     this.batchBytes = 0;
@@ -238,6 +267,29 @@ export class AcceptorDriver {
       () => land(undefined),
       (error: unknown) => land({ error }),
     );
+  }
+
+  /** Begins to save the control file; its part of the state comes when that is done. */
+  private save(effect: Saving['effect'], before: ControlState): void {
+    const end = (failure: Saving['failure']): void => {
+      saving.failure = failure;
+      saving.isOver = true;
+      this.wake?.();
+    };
+    const done = this.persist(effect.control).then(
+      () => end(undefined),
+      (error: unknown) => end({ error }),
+    );
+    const saving: Saving = { effect, before, done, isOver: false, failure: undefined };
+    this.saving = saving;
+  }
+
+  private saved({ effect, before, failure }: Saving): void {
+    this.saving = undefined;
+    if (failure !== undefined) this.setback(new EffectFailed(effect, failure.error, false));
+    // A step that persisted since then had to wait, and said all of this and more.
+    else if (this.state.control === before) this.state = { ...this.state, control: effect.control };
+    this.watch.notify();
   }
 
   private somethingToDo(): Promise<void> {
@@ -270,7 +322,10 @@ export class AcceptorDriver {
     this.batchBytes += bytes;
     let recordLsn: Lsn | undefined;
     let cutting = false;
+    const last = next.effects[next.effects.length - 1];
+    const aside = input.on === 'flush' && last?.do === 'persist' ? last : undefined;
     for (const effect of next.effects) {
+      if (effect === aside) continue;
       cutting ||= effect.do === 'truncate';
       try {
         recordLsn = (await this.carryOut(effect)) ?? recordLsn;
@@ -279,7 +334,9 @@ export class AcceptorDriver {
       }
       this.state = settled(this.state, effect);
     }
-    this.state = next.state;
+    const { control } = this.state;
+    this.state = aside === undefined ? next.state : { ...next.state, control };
+    if (aside !== undefined && this.saving === undefined) this.save(aside, control);
     this.changedMs = this.options.clock.monotonic();
     if (recordLsn !== undefined) await this.advance({ on: 'written', recordLsn });
   }
@@ -301,9 +358,8 @@ export class AcceptorDriver {
         await this.store.truncate(effect.to);
         break;
       case 'persist':
-        await this.control.persist(effect.control);
-        this.savedMs = this.options.clock.monotonic();
-        this.options.meter?.persistedControl(this.secondsSince(began));
+        await this.saving?.done;
+        await this.persist(effect.control);
         break;
       case 'reply':
         this.reply(effect.to, effect.answer);
@@ -312,11 +368,18 @@ export class AcceptorDriver {
     return undefined;
   }
 
-  /** What the flight did; else the disk's work begins and ends here. */
+  private async persist(control: ControlState): Promise<void> {
+    const began = this.options.clock.monotonic();
+    await this.control.persist(control);
+    this.savedMs = this.options.clock.monotonic();
+    this.options.meter?.persistedControl(this.secondsSince(began));
+  }
+
+  /** What a flight did, or failed to do; else the disk's work begins and ends here. */
   private async flush(to: Lsn, beganMs: number): Promise<void> {
+    if (this.store.durableLsn >= to) return;
     const failure = this.flight?.failure;
     if (failure !== undefined) throw failure.error;
-    if (this.store.durableLsn >= to) return;
     await this.store.flush();
     this.options.meter?.flushedWal(this.secondsSince(beganMs));
   }
@@ -396,6 +459,12 @@ export class AcceptorDriver {
     this.callers.clear();
     this.watch.end(reason);
     this.options.onEnd(reason);
+  }
+
+  /** After the end: the disk has finished what was begun, and nothing comes after it. */
+  async atRest(): Promise<void> {
+    await this.saving?.done;
+    await this.store.close();
   }
 
   /** Another state and store, from inside a task: what was offloaded is here again. */

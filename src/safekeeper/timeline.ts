@@ -430,7 +430,7 @@ export class Timeline implements TimelineHandle {
       await this.driver.perform({ on: 'flush' }).catch(() => {});
       this.driver.end(new Fault('shutting-down', `timeline ${this.key.timelineId} is closed`));
     }
-    await this.store.close();
+    await this.driver.atRest();
   }
 }
 
