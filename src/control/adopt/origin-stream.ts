@@ -97,6 +97,8 @@ export class OriginStream {
       throw this.explained(error);
     }
     const { copy } = this;
+    // Whoever had enough before the stream began would never be heard of again.
+    if (signal.aborted) copy.destroy();
     const cut = (): void => copy.destroy();
     const over = new AbortController();
     signal.addEventListener('abort', cut, { once: true });
