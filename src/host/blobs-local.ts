@@ -12,6 +12,12 @@ import type { BlobHead, Blobs } from '../base/ports.ts';
 
 const PARTIAL = '.partial-';
 
+/**
+ * An object is synced piece by piece as it is written. The directory may lie on the disk that commits wait for: one
+ * sync of a whole layer held each of them up for as long as the disk needed for tens of megabytes.
+ */
+const SYNC_BYTES = 4 * 1024 * 1024;
+
 /** Files asked about at once when listing. */
 const STATS_MAX = 16;
 
@@ -184,8 +190,12 @@ class LocalBlobs implements Blobs {
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await openAside(path);
   try {
-    await file.writeFile(bytes);
-    await file.datasync();
+    let at = 0;
+    do {
+      await file.writeFile(bytes.subarray(at, at + SYNC_BYTES));
+      await file.datasync();
+      at += SYNC_BYTES;
+    } while (at < bytes.length);
   } finally {
     await file.close();
   }

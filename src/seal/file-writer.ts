@@ -2,6 +2,9 @@
 //
 // One write is under way while the next chunks are sealed, so that sealing hides behind the disk; no more than
 // BATCH_BYTES wait besides. The file gets its name when `finish` resolves, and not before.
+//
+// The disk gets it in steps of SYNC_BYTES. One sync of a whole layer at the end keeps a disk busy for as long as tens of
+// megabytes take, and every commit that waits for the same disk meanwhile (a safekeeper beside us) waits with it.
 
 import { assert } from '../base/assert.ts';
 import { giveBack } from '../base/bytes.ts';
@@ -13,6 +16,8 @@ import type { SealedWriter } from './vault.ts';
 
 /** Sealed bytes gathered for one write. */
 const BATCH_BYTES = 512 * 1024;
+/** Written and not synced, at most. */
+const SYNC_BYTES = 4 * 1024 * 1024;
 
 export interface FileWriterOptions {
   readonly aead: Aead;
@@ -31,6 +36,7 @@ export class FileWriter implements SealedWriter {
   private batch: Uint8Array[];
   private batchBytes: number;
   private position = 0;
+  private synced = 0;
   private underWay: Promise<void> = Promise.resolve();
   private failure: { error: unknown } | undefined;
   private ended = false;
@@ -63,15 +69,19 @@ export class FileWriter implements SealedWriter {
     this.position += this.batchBytes;
     this.batch = [];
     this.batchBytes = 0;
-    this.underWay = this.options.file.writev(position, batch).then(
-      () => {
-        // Sealed chunks are ours alone, and there are many of them.
-        for (const piece of batch) giveBack(piece);
-      },
-      error => {
-        this.failure = { error };
-      },
-    );
+    this.underWay = this.put(position, batch, this.position).catch(error => {
+      this.failure = { error };
+    });
+  }
+
+  private async put(position: number, batch: readonly Uint8Array[], end: number): Promise<void> {
+    const { file } = this.options;
+    await file.writev(position, batch);
+    // Sealed chunks are ours alone, and there are many of them.
+    for (const piece of batch) giveBack(piece);
+    if (end - this.synced < SYNC_BYTES) return;
+    await file.sync();
+    this.synced = end;
   }
 
   async finish(): Promise<number> {
