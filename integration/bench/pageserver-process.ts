@@ -3,7 +3,8 @@
 // up with, streamed by the safekeeper.
 //
 // The processor time of its event loop is told besides: on a machine that is not idle it is what can be compared.
-// LAKEBED_BENCH_PROFILE names a directory for a profile of each of its threads.
+// LAKEBED_BENCH_PROFILE names a directory for a profile of each of its threads; LAKEBED_BENCH_NODE_OPTIONS are told to
+// its Node besides.
 
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,6 +19,10 @@ import { PageClient, type PageTarget } from './page-client.ts';
 import type { RecordedWal } from './wal-workload.ts';
 
 const PROFILE = process.env['LAKEBED_BENCH_PROFILE'];
+const NODE_OPTIONS = [
+  ...(PROFILE ? [`--cpu-prof --cpu-prof-dir=${resolve(PROFILE)}`] : []),
+  process.env['LAKEBED_BENCH_NODE_OPTIONS'] ?? '',
+].join(' ');
 const MAJOR = 17;
 const BLCKSZ = 8192;
 
@@ -45,8 +50,7 @@ export class BenchPageserver {
   }
 
   static async start(wal: RecordedWal): Promise<BenchPageserver> {
-    const env = PROFILE ? { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${resolve(PROFILE)}` } : {};
-    const bench = new BenchPageserver(await Whole.start({ safekeepers: 1, env }), wal);
+    const bench = new BenchPageserver(await Whole.start({ safekeepers: 1, env: { NODE_OPTIONS } }), wal);
     const { pageserver, tenant, timeline } = bench;
     await bench.whole.during(async () => {
       await pageserver.attach(tenant, 1);

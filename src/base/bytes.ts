@@ -43,7 +43,8 @@ const GIVEN_BACK_BYTES_MIN = 4096;
  */
 export function giveBack(bytes: Uint8Array): void {
   const { buffer } = bytes;
-  if (bytes.byteLength >= GIVEN_BACK_BYTES_MIN && buffer.byteLength === bytes.byteLength) giveBackBuffer(bytes);
+  if (bytes.byteLength >= GIVEN_BACK_BYTES_MIN && buffer.byteLength === bytes.byteLength)
+    giveBackBuffer(bytes);
 }
 
 /** As `giveBack`, with all of the buffer that the bytes are a part of. */

@@ -175,6 +175,7 @@ type Upgrade = NetOptions['serverTls'] | { readonly connect: tls.ConnectionOptio
 
 class SocketConnection implements Connection {
   readonly peer: string;
+  readonly isFresh = true;
   readonly secure: boolean;
   readonly serverName?: string;
   readonly upgradeTls?: () => Promise<Connection>;

@@ -99,3 +99,12 @@ test('a bucket cut short is refused', () => {
     expect(() => readBucket(bytes.slice(0, length), () => undefined)).toThrow('cut short');
   }
 });
+
+test('what is kept under a name is a copy: bytes of the log are used again', () => {
+  const { writer } = recorder();
+  const names = new Names();
+  const bytes = utf8('as it was');
+  names.put(writer, 10, 'name', bytes);
+  bytes.fill(0);
+  expect(names.get('name')).toEqual(utf8('as it was'));
+});

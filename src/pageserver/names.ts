@@ -151,7 +151,9 @@ export class Names {
     }
   }
 
-  put(writer: TimelineWriter, lsn: number, name: string, contents: Uint8Array): void {
+  put(writer: TimelineWriter, lsn: number, name: string, bytes: Uint8Array): void {
+    // It may lie in a buffer of the log, which is used again.
+    const contents = bytes.slice();
     const there = this.find(name);
     if (there instanceof PlainName) there.bytes = contents;
     else this.add(new PlainName(name, contents));

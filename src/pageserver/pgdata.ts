@@ -64,7 +64,8 @@ export class PgData {
   walSegmentSize = DEFAULT_SEGMENT_SIZE;
 
   private loading: Promise<void> | undefined;
-  private isLoaded = false;
+  /** The newest state is here. */
+  isLoaded = false;
   /** Ids (`name@lsn`) and lengths (`id@lsn`) of the past, the last ones asked for. */
   private readonly past = new Map<string, Promise<number | undefined>>();
 

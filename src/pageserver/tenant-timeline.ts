@@ -278,6 +278,10 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     return this.remote.openLayer(desc.name);
   }
 
+  openWritten(desc: LayerDesc): Promise<SealedSource> {
+    return this.remote.openWritten(desc.name);
+  }
+
   async discard(name: string): Promise<void> {
     await this.vault.remove(name).catch(error => this.log.debug('nothing to discard', { name, error }));
   }

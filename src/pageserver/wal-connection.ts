@@ -182,6 +182,8 @@ class Stream {
           break;
         case 'wal':
           await this.take(message.startLsn, message.endLsn, message.wal, signal);
+          // Everything of it was copied: values to memory, the beginning of the next record to the reader.
+          this.copy.takeBack(bytes);
           break;
         case 'interpreted':
           throw new Fault(

@@ -75,7 +75,7 @@ export class PqClient {
 
   private constructor(connection: Connection, bodyBytesMax: number) {
     this.connection = connection;
-    this.reader = new FrameReader(bodyBytesMax);
+    this.reader = new FrameReader(bodyBytesMax, connection.isFresh);
   }
 
   static async connect(net: Net, random: Random, options: PqClientOptions): Promise<PqClient> {
@@ -188,7 +188,11 @@ export class PqClient {
     await this.connection.write(frame(TAG.query, utf8(`${text}\0`)));
     const message = await this.nextOfQuery();
     if (message.tag !== TAG.copyBothResponse) throw unexpected(message);
-    return new CopyStream(this.connection, () => this.next());
+    return new CopyStream(
+      this.connection,
+      () => this.next(),
+      body => this.reader.takeBack(body),
+    );
   }
 
   /** The data of a COPY OUT, piece by piece; the client can go on after its end. */
@@ -240,13 +244,15 @@ const COPY_OUT_AROUND: ReadonlySet<number> = new Set([
 export class CopyStream {
   private readonly connection: Connection;
   private readonly nextFrame: () => Promise<Frame>;
+  private readonly giveBack: (body: Uint8Array) => void;
   private finished = false;
   /** The copy was ended by a server that is going down in good order. */
   shutDown = false;
 
-  constructor(connection: Connection, nextFrame: () => Promise<Frame>) {
+  constructor(connection: Connection, nextFrame: () => Promise<Frame>, giveBack: (body: Uint8Array) => void) {
     this.connection = connection;
     this.nextFrame = nextFrame;
+    this.giveBack = giveBack;
   }
 
   /** The next CopyData; undefined when the server ended the copy. A ServerError says why it broke off. */
@@ -259,6 +265,11 @@ export class CopyStream {
     else if (message.tag !== TAG.copyDone) throw unexpected(message);
     this.finished = true;
     return undefined;
+  }
+
+  /** What `read` answered last is not looked at any more: what comes next may take its place. */
+  takeBack(bytes: Uint8Array): void {
+    this.giveBack(bytes);
   }
 
   write(...payload: Uint8Array[]): Promise<void> {

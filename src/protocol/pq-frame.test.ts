@@ -52,6 +52,42 @@ describe('FrameReader', () => {
     expect(Buffer.compare(seen[0]!, body)).toBe(0);
   });
 
+  test('a body that was taken back makes room for the next; chunks go once all of them was copied', () => {
+    const bodies = [40_000, 39_000, 41_000, 12].map((length, n) =>
+      new Uint8Array(length).map((_, i) => i * 7 + n),
+    );
+    const bytes = Buffer.concat(bodies.map(body => copyData(body)));
+    const reader = new FrameReader(200_000, true);
+    const chunks: Uint8Array[] = [];
+    const seen: Uint8Array[] = [];
+    const buffers = new Set<ArrayBufferLike>();
+    for (let at = 0; at < bytes.length; at += 10_000) {
+      chunks.push(new Uint8Array(bytes.subarray(at, at + 10_000)));
+      reader.push(chunks.at(-1)!);
+      for (let f = reader.next(); f; f = reader.next()) {
+        seen.push(f.body.slice());
+        buffers.add(f.body.buffer);
+        reader.takeBack(f.body);
+      }
+    }
+    expect(seen.map((body, i) => Buffer.compare(body, bodies[i]!))).toEqual([0, 0, 0, 0]);
+    // Those of 40,000 and 39,000 lay in one buffer, the longer one needed another, the last is a view of a chunk.
+    expect(buffers.size).toBe(3);
+    const whole = chunks.filter(chunk => chunk.length > 0);
+    expect(whole).toEqual([chunks.at(-1)]);
+  });
+
+  test('a chunk that a body is a view of stays', () => {
+    const reader = new FrameReader(200_000, true);
+    const chunk = new Uint8Array(Buffer.concat([copyData(new Uint8Array(9000).fill(5))]));
+    reader.push(chunk);
+    const { body } = reader.next()!;
+    reader.takeBack(body);
+    reader.push(new Uint8Array(copyData(new Uint8Array(9000).fill(6))));
+    reader.next();
+    expect(body.every(byte => byte === 5) && body.length === 9000).toBe(true);
+  });
+
   test('a length past the limit is refused before its body comes', () => {
     const reader = new FrameReader(100);
     reader.push(new Uint8Array([TAG.copyData, 0x7f, 0xff, 0xff, 0xff]));

@@ -9,9 +9,12 @@
 // arrives, so that a header claiming a giant body costs nothing. Every length is checked against a limit before
 // a byte of the body is kept.
 //
+// A stream of large messages need not make garbage: a chunk that is the reader's own is given back once all of it was
+// copied, and a body that its consumer is done with (`takeBack`) takes in the next one.
+//
 // Answers to libs/pq_proto/src/framed.rs and src/interfaces/libpq/fe-protocol3.c.
 
-import { Builder, EMPTY_BYTES, utf8 } from '../base/bytes.ts';
+import { Builder, EMPTY_BYTES, giveBack, utf8 } from '../base/bytes.ts';
 import { Fault } from '../base/fault.ts';
 
 /** A tag as a number: `tagOf('d')`. */
@@ -70,21 +73,30 @@ const GROWTH = 4;
 export class FrameReader {
   /** The longest body taken; raise it once the other end is known. */
   bodyBytesMax: number;
+  /** Chunks are nobody else's. */
+  private readonly ownsChunks: boolean;
   private chunk: Uint8Array = EMPTY_BYTES;
   private at = 0;
+  /** A body was returned that is a view of the chunk. */
+  private isLent = false;
+  /** The body returned last that is no view of a chunk; and the same once it was taken back. */
+  private copied: Uint8Array = EMPTY_BYTES;
+  private spare: Uint8Array | undefined;
   private readonly header = new Uint8Array(5);
   private headerFilled = 0;
   private body: Uint8Array | undefined;
   private bodyFilled = 0;
   private bodyLength = 0;
 
-  constructor(bodyBytesMax: number) {
+  constructor(bodyBytesMax: number, ownsChunks = false) {
     this.bodyBytesMax = bodyBytesMax;
+    this.ownsChunks = ownsChunks;
   }
 
   /** Give the next bytes of the stream; the reader keeps views of them. */
   push(bytes: Uint8Array): void {
     if (this.at >= this.chunk.length) {
+      if (this.ownsChunks && !this.isLent) giveBack(this.chunk);
       this.chunk = bytes;
     } else {
       const joined = new Uint8Array(this.chunk.length - this.at + bytes.length);
@@ -93,6 +105,12 @@ export class FrameReader {
       this.chunk = joined;
     }
     this.at = 0;
+    this.isLent = false;
+  }
+
+  /** A body that was returned, and that nobody looks at any more: the next one may take its place. */
+  takeBack(body: Uint8Array): void {
+    if (body.buffer === this.copied.buffer && this.copied.length > 0) this.spare = this.copied;
   }
 
   /** Bytes given and not yet returned. */
@@ -146,6 +164,7 @@ export class FrameReader {
     if (this.bodyFilled === 0 && there === wanted) {
       const body = this.chunk.subarray(this.at, this.at + wanted);
       this.at += wanted;
+      this.isLent = true;
       this.reset();
       return body;
     }
@@ -156,7 +175,8 @@ export class FrameReader {
       this.bodyFilled += there;
     }
     if (this.bodyFilled < this.bodyLength) return undefined;
-    const body = this.body!.subarray(0, this.bodyLength);
+    this.copied = this.body!;
+    const body = this.copied.subarray(0, this.bodyLength);
     this.reset();
     return body;
   }
@@ -164,6 +184,12 @@ export class FrameReader {
   private growBody(needed: number): void {
     const old = this.body!;
     if (needed <= old.length) return;
+    const { spare } = this;
+    if (spare !== undefined && needed <= spare.length && old.length === 0) {
+      this.spare = undefined;
+      this.body = spare;
+      return;
+    }
     const wider = Math.max(needed * GROWTH, FIRST_PIECE_BYTES);
     const grown = new Uint8Array(Math.min(this.bodyLength, wider));
     grown.set(old.subarray(0, this.bodyFilled));

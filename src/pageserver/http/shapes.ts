@@ -11,6 +11,8 @@ import type { TenantTimeline } from '../tenant-timeline.ts';
 export interface InfoOptions {
   readonly nonIncrementalSize?: boolean | undefined;
   readonly imageConsistentLsn?: boolean | undefined;
+  /** Tell the logical size if it is known, and do not wait until it is. */
+  readonly sizeAtHand?: boolean | undefined;
 }
 
 const lsnOrNull = (lsn: number | undefined): string | null => (lsn === undefined ? null : formatLsn(lsn));
@@ -22,7 +24,7 @@ export async function timelineInfo(
 ): Promise<Record<string, unknown>> {
   const { index, remote } = timeline;
   const { state } = timeline.timeline;
-  const size = await logicalSize(timeline);
+  const size = sizeAtHand(timeline) ?? (options.sizeAtHand ? undefined : await logicalSize(timeline));
   const receiver = timeline.receiver?.status();
   const { ancestor } = index;
   return {
@@ -69,7 +71,16 @@ export async function timelineInfo(
 const timelineState = ({ phase, brokenBy }: TenantTimeline): unknown =>
   phase === 'Broken' ? { Broken: { reason: brokenBy, backtrace: '' } } : phase;
 
-/** Undefined while what it needs is not loaded. */
+/** A branch begins with its parent's size, as long as neither has gone on. */
+function sizeAtHand({ phase, pgdata, timeline, ancestor, index }: TenantTimeline): number | undefined {
+  if (phase !== 'Active') return undefined;
+  if (pgdata.isLoaded) return pgdata.logicalSize;
+  const from = index.ancestor?.lsn;
+  const isFresh = timeline.lastRecordLsn === from && ancestor?.timeline.lastRecordLsn === from;
+  return isFresh && ancestor?.pgdata.isLoaded ? ancestor.pgdata.logicalSize : undefined;
+}
+
+/** Undefined when what it needs cannot be loaded. */
 async function logicalSize(timeline: TenantTimeline): Promise<number | undefined> {
   if (timeline.phase !== 'Active') return undefined;
   try {

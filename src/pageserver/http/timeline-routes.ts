@@ -128,7 +128,8 @@ function createRoutes({ tenants }: ApiDeps): Route[] {
         const tenant = await tenants.active(params.tenant_shard_id);
         const statuses = { 'timeline-busy': 429, 'branch-lsn-invalid': 406, 'timeline-archived': 406 };
         const timeline = await withStatus(statuses, () => create(tenant, body));
-        return json(await timelineInfo(tenant, timeline), 201);
+        // What a branch's size is computed from is loaded when it is needed: it grows with the number of relations.
+        return json(await timelineInfo(tenant, timeline, { sizeAtHand: true }), 201);
       },
     }),
   ];

@@ -21,12 +21,13 @@ interface Value {
 const RANGE: KeyRange = { start: { rel: 1024, blk: 0 }, end: { rel: 1024, blk: 100 } };
 const value = fc.record({
   blk: fc.nat(12),
-  lsn: fc.nat(9),
+  // Above 0: nothing is older than a cutoff there.
+  lsn: fc.integer({ min: 1, max: 9 }),
   kind: fc.constantFrom<ValueKind>(0, 1, 1, 2, 3, 3),
   byte: fc.nat(255),
   length: fc.constantFrom(0, 1, 100, 20_000),
 });
-/** Layers one after the other in LSNs: layer i has LSNs 10i to 10i + 9. */
+/** Layers one after the other in LSNs: layer i has LSNs 10i + 1 to 10i + 9. */
 const layers = fc
   .array(fc.array(value, { minLength: 1, maxLength: 40 }), { minLength: 1, maxLength: 4 })
   .map(all => all.map((values, i) => values.map(v => ({ ...v, lsn: v.lsn + 10 * i })).sort(byLsn)));

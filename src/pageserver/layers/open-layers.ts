@@ -96,7 +96,16 @@ export class OpenLayers {
   }
 
   private async openLayer(layer: Layer): Promise<LayerFile> {
-    const file = await layer.openFile();
+    return this.take(layer, await layer.openFile());
+  }
+
+  /** Open a layer that is in no map yet, from where it was written: its first read does not wait for that. */
+  async openWritten(layer: Layer, opener: OpenLayer): Promise<void> {
+    layer.used = true;
+    await this.take(layer, await LayerFile.open(layer.desc, await opener(layer.desc)));
+  }
+
+  private async take(layer: Layer, file: LayerFile): Promise<LayerFile> {
     layer.file = file;
     this.open.push(layer);
     this.bytes += file.memoryBytes;

@@ -139,6 +139,12 @@ export class LayerCache {
     return new CachedLayer(file, why => this.reopen(layer, why));
   }
 
+  /** As `open`, of a layer that was just written here and that no index names yet. */
+  async openWritten(layer: string, generation: number): Promise<SealedSource> {
+    const file = await this.options.vault.open(layer, { generation });
+    return new CachedLayer(file, why => this.reopen(layer, why));
+  }
+
   private async openFile(layer: string): Promise<SealedSource> {
     await this.download(layer);
     try {

@@ -144,6 +144,11 @@ export class RemoteTimeline {
     return this.cache.open(layer);
   }
 
+  /** A layer of ours that was just written, before `layersChanged` tells of it. */
+  openWritten(layer: string): Promise<SealedSource> {
+    return this.cache.openWritten(layer, this.generation);
+  }
+
   /**
    * Layers came (their files are here) and went (nobody reads them any more), and the timeline's positions with
    * them: one index will say all of it. Its number.

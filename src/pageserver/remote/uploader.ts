@@ -10,6 +10,7 @@
 //
 // Answers to RemoteTimelineClient::perform_upload_task of remote_timeline_client.rs.
 
+import { giveBack } from '../../base/bytes.ts';
 import { Fault, isFault } from '../../base/fault.ts';
 import type { Semaphore } from '../../base/flow.ts';
 import type { TimelineId } from '../../base/ids.ts';
@@ -153,6 +154,7 @@ export class Uploader {
       await this.retry(layer, () => blobs.put(`${this.directory}/${layer}`, bytes));
       counters.layers++;
       counters.layerBytes += bytes.length;
+      giveBack(bytes);
     }, sealedBytes(ref.bytes));
   }
 
@@ -162,7 +164,7 @@ export class Uploader {
     const bytes = await file.read(0, file.size).finally(() => file.close());
     const proof = await vault.openSource(layer, sourceOf(bytes), { generation: ref.generation });
     try {
-      await eachPiece(proof, async () => undefined);
+      await eachPiece(proof, async (_offset, piece) => giveBack(piece));
     } finally {
       await proof.close();
     }

@@ -77,6 +77,5 @@ async function mergePart(timeline: Timeline, files: readonly LayerFile[], range:
     runs: runs.map(run => run.header),
     readable: { cutoff: gcCutoffLsn, points: retained.filter(point => point < gcCutoffLsn) },
   };
-  const pieces = runs.map(run => run.bytes);
-  return runJob(timeline, 'merge', header, pieces);
+  return runJob(timeline, 'merge', header, runs);
 }

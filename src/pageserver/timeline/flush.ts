@@ -6,13 +6,14 @@
 //
 // A full disk or a lost pool is waited out; the memory limit then holds the writer back.
 
+import { giveBackBuffer } from '../../base/bytes.ts';
 import { isFault } from '../../base/fault.ts';
 import { formatLsn } from '../../base/lsn.ts';
 import { packMemoryLayer } from '../jobs/flush.ts';
 import { ALL_KEYS } from '../key.ts';
 import { describeLayer, type LayerIdentity } from '../layers/layer-name.ts';
 import { MemoryLayer } from '../layers/memory-layer.ts';
-import { Layer } from '../layers/open-layers.ts';
+import type { Layer } from '../layers/open-layers.ts';
 import { writePieces } from './layer-output.ts';
 import type { Timeline } from './timeline.ts';
 
@@ -130,7 +131,10 @@ export class Flusher {
     timeline.checkAlive();
     const layer =
       memory.entries === 0 ? undefined : await timeline.engine.flushes.run(() => this.write(memory));
-    if (!timeline.isAlive && layer !== undefined) await timeline.storeOrThrow().discard(layer.desc.name);
+    if (!timeline.isAlive && layer !== undefined) {
+      timeline.engine.openLayers.retire(layer);
+      await timeline.storeOrThrow().discard(layer.desc.name);
+    }
     timeline.checkAlive();
     const { state } = timeline;
     timeline.change({
@@ -159,6 +163,7 @@ export class Flusher {
     const writer = await store.create(desc.name);
     try {
       await writePieces(writer, file);
+      giveBackBuffer(file);
       await writer.finish();
     } catch (error) {
       await writer.abort().catch(() => undefined);
@@ -170,6 +175,6 @@ export class Flusher {
       bytes: desc.bytes,
       lsn: formatLsn(memory.lsnEnd - 1),
     });
-    return new Layer(desc, d => store.open(d));
+    return this.timeline.writtenLayer(desc);
   }
 }

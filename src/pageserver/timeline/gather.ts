@@ -1,6 +1,7 @@
 // The blocks of layers over a range of keys, brought together for a job: stored bytes as they are, unpacked where
 // the job runs. And ranges cut into parts of a size that a job can hold.
 
+import { giveBack } from '../../base/bytes.ts';
 import type { RunHeader } from '../jobs/merge.ts';
 import type { KeyRange } from '../key.ts';
 import { unpackKey } from '../key.ts';
@@ -124,6 +125,7 @@ export async function gatherBlocks(file: LayerFile, blocks: readonly number[]): 
     const part = await file.readStored(blocks[i]!, blocks[to - 1]!);
     bytes.set(part, filled);
     filled += part.length;
+    giveBack(part);
     i = to;
   }
   return { header: { name: desc.name, stored }, bytes };

@@ -222,9 +222,7 @@ async function imagePart(
   const { major, flavour } = timeline.redo.dialect;
   const sparse = keys !== undefined;
   const header: ImageHeader = { range, lsn, major, flavour, runs: headers, sparse, lengths };
-  const pieces: ArrayBufferView[] = runs.map(run => run.bytes);
-  if (keys) pieces.push(keys);
-  return runJob(timeline, 'image', header, pieces);
+  return runJob(timeline, 'image', header, runs, keys ? [keys] : []);
 }
 
 /** What an image needs of an ancestor must be in layers: memory is not handed to jobs. */

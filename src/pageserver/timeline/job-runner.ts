@@ -1,5 +1,6 @@
 // Jobs of one operation, a few under way at a time, and what they write: shared by merging and imaging.
 
+import { giveBack } from '../../base/bytes.ts';
 import { unpackSection } from '../jobs/merge.ts';
 import { Parcel } from '../jobs/parcel.ts';
 import type { JobName } from '../jobs.ts';
@@ -7,7 +8,7 @@ import type { KeyRange } from '../key.ts';
 import type { LayerDesc } from '../layers/layer.ts';
 import type { Section } from '../layers/layer-builder.ts';
 import type { Layer } from '../layers/open-layers.ts';
-import type { Part } from './gather.ts';
+import type { GatheredRun, Part } from './gather.ts';
 import { LayerOutput } from './layer-output.ts';
 import type { Timeline } from './timeline.ts';
 
@@ -16,13 +17,17 @@ export const PART_BYTES = 1024 * 1024;
 /** Jobs of one operation under way at a time. */
 const JOBS_AHEAD = 3;
 
+/** Runs of blocks, which are handed over for good, and what else the job is to have. */
 export async function runJob(
   timeline: Timeline,
   job: JobName,
   header: unknown,
-  pieces: readonly ArrayBufferView[],
+  runs: readonly GatheredRun[],
+  more: readonly ArrayBufferView[] = [],
 ): Promise<Section> {
-  return unpackSection(await timeline.engine.pool.run(job, Parcel.of(header, pieces)));
+  const parcel = Parcel.of(header, [...runs.map(run => run.bytes), ...more]);
+  for (const { bytes } of runs) giveBack(bytes);
+  return unpackSection(await timeline.engine.pool.run(job, parcel));
 }
 
 /** Start a few at a time, take their results in order. */
@@ -54,12 +59,15 @@ export async function writeLayers(
   work: (output: LayerOutput) => Promise<void>,
 ): Promise<readonly LayerDesc[]> {
   const output = new LayerOutput(timeline.engine, timeline.storeOrThrow());
+  const layers: Layer[] = [];
   try {
     await work(output);
     const written = output.finish();
-    timeline.replaceLayers(written, replaced);
+    for (const desc of written) layers.push(await timeline.writtenLayer(desc));
+    timeline.replaceLayers(layers, replaced);
     return written;
   } catch (error) {
+    for (const layer of layers) timeline.engine.openLayers.retire(layer);
     await output.abandon();
     throw error;
   }

@@ -3,6 +3,7 @@
 //
 // Either all of an operation's files come to be used, or all are thrown away.
 
+import { giveBackBuffer } from '../../base/bytes.ts';
 import type { SealedWriter } from '../../seal/vault.ts';
 import type { Engine } from '../engine.ts';
 import { packTail } from '../jobs/flush.ts';
@@ -31,7 +32,7 @@ export class LayerOutput {
     this.store = store;
   }
 
-  /** Begin a layer: the sections that follow are its. */
+  /** Begin a layer: the sections that follow are its, with their data for good. */
   async begin(identity: LayerIdentity): Promise<void> {
     const desc = describeLayer(identity, this.engine.random.below(0x1_0000_0000), 0);
     this.file = { identity, desc, writer: await this.store.create(desc.name) };
@@ -40,7 +41,11 @@ export class LayerOutput {
 
   async add(section: Section): Promise<void> {
     if (section.counts.count === 0) return;
-    for (const piece of section.data) await writePieces(this.file!.writer, piece);
+    for (const piece of section.data) {
+      await writePieces(this.file!.writer, piece);
+      // What a job handed back, of which the data is the rest: index and counts were taken out.
+      giveBackBuffer(piece);
+    }
     const { index, counts, valueCount, dataBytes } = section;
     this.sections.push({ index, counts, valueCount, dataBytes });
   }

@@ -19,6 +19,8 @@ export interface LayerStore {
   create(name: string): Promise<SealedWriter>;
   /** The contents of a layer, from wherever they are to be had. */
   open(desc: LayerDesc): Promise<ClosableSource>;
+  /** The same, of a layer that was just written and that no change has told of yet; `open` does, if there is none. */
+  openWritten?(desc: LayerDesc): Promise<ClosableSource>;
   /** A layer that was written and will not be used after all. */
   discard(name: string): Promise<void>;
   /**

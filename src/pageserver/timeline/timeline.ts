@@ -316,15 +316,27 @@ export class Timeline {
     this.flusher.advanced();
   }
 
-  /** New layers in, old ones out, in one change of state. */
-  replaceLayers(added: readonly LayerDesc[], removed: readonly Layer[]): void {
-    this.checkAlive();
+  /** A layer that was just written, open: reads should not wait for that when it takes the place of others. */
+  async writtenLayer(desc: LayerDesc): Promise<Layer> {
+    const { engine } = this;
     const store = this.storeOrThrow();
-    const layers = added.map(desc => new Layer(desc, d => store.open(d)));
-    if (layers.length === 0 && removed.length === 0) return;
-    this.change({ layers: this.state.layers.edited(layers, removed) });
+    const layer = new Layer(desc, d => store.open(d));
+    await engine.openLayers
+      .openWritten(layer, d => (store.openWritten ? store.openWritten(d) : store.open(d)))
+      .catch(error => engine.log.debug('a new layer is opened later', { layer: desc.name, error }));
+    return layer;
+  }
+
+  /** New layers in, old ones out, in one change of state. */
+  replaceLayers(added: readonly Layer[], removed: readonly Layer[]): void {
+    this.checkAlive();
+    if (added.length === 0 && removed.length === 0) return;
+    this.change({ layers: this.state.layers.edited(added, removed) });
     for (const layer of removed) this.engine.openLayers.retire(layer);
-    store.changed({ added, removed: removed.map(layer => layer.desc) });
+    this.storeOrThrow().changed({
+      added: added.map(layer => layer.desc),
+      removed: removed.map(layer => layer.desc),
+    });
   }
 
   /**
