@@ -182,6 +182,8 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
   private async receive(start: NonNullable<NodeDeps['startReceiver']>): Promise<void> {
     const { clock, random, warmups } = this.deps;
     const { signal } = this;
+    // Who asked for the timeline has an answer first.
+    await clock.turn?.();
     try {
       const ingest = await warmups.run(() => retrying({ clock, random, signal }, () => this.openIngest()));
       if (!signal.aborted && !this.receiver) this.receiver = start(this, ingest);

@@ -18,7 +18,9 @@ import type { Timeline } from './timeline.ts';
 /** The newest contents of each key of a range, in key order: bytes, or the page. Good only during the call. */
 export type ScanVisit = (rel: number, blk: number, bytes: Uint8Array) => void;
 
-const PART_BYTES = 1024 * 1024;
+/** Stored bytes walked in one go, which reads wait for; and those of one layer at least, for its blocks at either end are read twice. */
+const PART_BYTES = 256 * 1024;
+const PART_BYTES_OF_LAYER = 64 * 1024;
 /** Compactions may take layers away under a scan; each time it begins anew where it stood. */
 const RESTARTS_MAX = 20;
 
@@ -39,7 +41,8 @@ export async function scan(
     const layers = sources.map(source => source.layer);
     try {
       await withOpen(timeline.engine.openLayers, layers, async files => {
-        for (const part of cutRange(files, left, PART_BYTES)) {
+        const partBytes = Math.max(PART_BYTES, PART_BYTES_OF_LAYER * files.length);
+        for (const part of cutRange(files, left, partBytes)) {
           const chains = await chainsOf(memory, sources, files, part.range);
           walkChains(
             chains,
@@ -51,6 +54,7 @@ export async function scan(
             },
           );
           done = rangeEnd(part.range);
+          await timeline.engine.clock.turn?.();
         }
       });
       return;
