@@ -29,6 +29,7 @@ const SPEC: ComputeSpec = {
   safekeepers: [1, 2, 3].map(i => ({ host: '127.0.0.1', port: 5450 + i, httpPort: 7670 + i })),
   roles: [{ name: 'ann', verifier: 'SCRAM-SHA-256$x' }],
   databases: [{ name: 'notes', owner: 'ann' }],
+  originAdmin: undefined,
   settings: { suspendTimeoutSeconds: 0, size: 1, pgSettings: { work_mem: '64MB' } },
 };
 

@@ -25,7 +25,7 @@ function lakebed(...args: string[]): { status: number | null; text: string } {
   const out = join(home, 'out');
   const line = `exec "$0" "$@" >${out} 2>&1 </dev/null`;
   const { status } = spawnSync('sh', ['-c', line, LAKEBED, ...args, '-D', place], {
-    env: { ...process.env, HOME: home, NO_COLOR: '1' },
+    env: { ...process.env, HOME: home, NO_COLOR: '1', PGPASSWORD: 'of-the-origin' },
   });
   return { status, text: readFileSync(out, 'utf8') };
 }
@@ -73,6 +73,15 @@ test('a project of its own: followed, branched, checked out by name', { timeout:
     expect(await copy.sql('select name from marker')).toEqual([{ name: 'later' }]);
     await sound(copy);
   });
+  // Its roles and databases are known by name, their passwords to the origin alone.
+  expect(ok('branch', 'create', 'try', '--project', 'shop')).toMatch(
+    /^Branch try .*\n.*lakebed psql try -p shop\n.*postgresql:\/\/\w+@127/,
+  );
+  await server.sql(`create role visitor login password 'of-the-origin'`);
+  expect(ok('adopt', url, '--once', '--branch', 'shop')).toContain('caught up');
+  ok('branch', 'create', 'visit', '--project', 'shop');
+  const asked = ['psql', 'visit', '--project', 'shop', '-d', 'postgres', '-U', 'visitor'];
+  expect(ok(...asked, '-c', 'select current_user')).toContain('visitor');
   expect(ok('adopt', url, '--end', '--branch', 'shop')).toContain('is gone from the origin');
   expect(await server.sql('select count(*)::int from pg_replication_slots')).toEqual([{ count: 0 }]);
 });

@@ -15,6 +15,7 @@ import { segmentSizeIsValid } from '../../xlog/segment.ts';
 import type { AdoptWorld } from './contract.ts';
 
 export const APPLICATION_NAME = 'lakebed';
+const BOOTSTRAP_SUPERUSERID = 10;
 const MAJOR_FIRST = 14;
 const MAJOR_LAST = 18;
 
@@ -60,8 +61,14 @@ function tlsMode(sslmode: string): Origin['sslmode'] {
 
 export const originName = ({ host, port }: Origin): string => `${host}:${port}`;
 
-export async function connectOrigin(origin: Origin, world: AdoptWorld): Promise<PqClient> {
+/** A walsender, or a session for SQL. */
+export async function connectOrigin(
+  origin: Origin,
+  world: AdoptWorld,
+  as: 'walsender' | 'session' = 'walsender',
+): Promise<PqClient> {
   const { host, port, user, database, password, sslmode } = origin;
+  const replication: Record<string, string> = as === 'walsender' ? { replication: 'true' } : {};
   const tls = sslmode !== 'disable';
   const net = tls ? world.tlsNet?.(sslmode === 'verify-full') : world.net;
   if (net === undefined) throw new Fault('config-invalid', 'TLS to the origin is not available here');
@@ -71,7 +78,7 @@ export async function connectOrigin(origin: Origin, world: AdoptWorld): Promise<
       port,
       password,
       tls,
-      parameters: { user, database, replication: 'true', application_name: APPLICATION_NAME },
+      parameters: { user, database, ...replication, application_name: APPLICATION_NAME },
     });
   } catch (error) {
     throw explained(error, origin);
@@ -126,6 +133,55 @@ export async function identify(client: PqClient): Promise<Identity> {
   if (systemIdentifier == null || timelineId == null || lsn == null)
     throw new Fault('protocol-violation', 'the origin does not say which system it is');
   return { systemIdentifier, timelineId: Number(timelineId), lsn: parseLsn(lsn) };
+}
+
+/** Who may log in to which databases: known to the origin, and so to every branch of it. */
+export interface OriginAccess {
+  /** The first superuser, whom initdb made. */
+  readonly admin: string;
+  readonly roles: readonly string[];
+  readonly databases: readonly { readonly name: string; readonly owner_name: string }[];
+}
+
+/**
+ * Asked by SQL, which a role that may only replicate need not be allowed: undefined then. What clients most likely want
+ * comes first: the address's own database and role, then databases that people made.
+ */
+export async function accessOf(origin: Origin, world: AdoptWorld): Promise<OriginAccess | undefined> {
+  const client = await openSession(origin, world);
+  if (client === undefined) return undefined;
+  try {
+    const admins = await client.query(
+      `SELECT rolname FROM pg_catalog.pg_roles WHERE oid = ${BOOTSTRAP_SUPERUSERID}`,
+    );
+    const roles = await client.query(
+      'SELECT rolname FROM pg_catalog.pg_roles WHERE rolcanlogin ORDER BY rolname <> current_user, rolname',
+    );
+    const databases = await client.query(
+      `SELECT datname, pg_catalog.pg_get_userbyid(datdba) FROM pg_catalog.pg_database
+       WHERE datallowconn AND NOT datistemplate
+       ORDER BY datname = 'postgres', datname <> pg_catalog.current_database(), datname`,
+    );
+    return {
+      admin: admins.rows[0]![0]!,
+      roles: roles.rows.map(([name]) => name!),
+      databases: databases.rows.map(([name, owner]) => ({ name: name!, owner_name: owner! })),
+    };
+  } finally {
+    await client.end();
+  }
+}
+
+/** In the address's database, or in the one that every server has. */
+async function openSession(origin: Origin, world: AdoptWorld): Promise<PqClient | undefined> {
+  for (const database of new Set([origin.database, 'postgres'])) {
+    try {
+      return await connectOrigin({ ...origin, database }, world, 'session');
+    } catch (error) {
+      if (!isFault(error)) throw error;
+    }
+  }
+  return undefined;
 }
 
 export interface OriginFacts extends Identity {

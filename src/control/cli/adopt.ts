@@ -13,7 +13,7 @@ import { formatLsn } from '../../base/lsn.ts';
 import { adopt as adoptOrigin, endAdoption, majorOf } from '../adopt/adopt.ts';
 import { MAX_RATE } from '../adopt/base-backup.ts';
 import type { AdoptOptions, AdoptProgress, AdoptStore, Lag } from '../adopt/contract.ts';
-import { checkOrigin, connectOrigin, parseOrigin } from '../adopt/origin.ts';
+import { accessOf, checkOrigin, connectOrigin, parseOrigin } from '../adopt/origin.ts';
 import { adoptStore, branchName, PLACE_OPTIONS, type Place, placeOf } from '../adopt/place.ts';
 import { adoptedBefore, projectForAdoption } from './local-branches.ts';
 
@@ -110,10 +110,11 @@ async function timelineOf(
   if (place.tenant !== undefined) return { tenant: place.tenant, timeline: textOption(input, 'timeline') };
   const before = await store.load();
   if (before !== undefined) return adoptedBefore(input, world, before.timeline);
-  const client = await connectOrigin(parseOrigin(input.args[0]!, world), world);
+  const origin = parseOrigin(input.args[0]!, world);
+  const client = await connectOrigin(origin, world);
   try {
     const { pgVersion } = await checkOrigin(client);
-    return await projectForAdoption(input, world, branch, majorOf(pgVersion));
+    return await projectForAdoption(input, world, branch, majorOf(pgVersion), await accessOf(origin, world));
   } finally {
     await client.end();
   }

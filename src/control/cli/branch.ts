@@ -120,7 +120,10 @@ const create: Verb = {
     const uri = withCompute ? await connectionUri(client, input, branch.id, undefined) : undefined;
     jsonOr(input, world, { ...answer, branch }, () => {
       const from = branch.parent_lsn === undefined ? '' : ` at ${branch.parent_lsn}`;
-      const connect = uri === undefined ? '' : `  connect  lakebed psql ${branch.name}\n           ${uri}\n`;
+      const project = textOption(input, 'project');
+      const where = project === undefined ? '' : ` -p ${project}`;
+      const connect =
+        uri === undefined ? '' : `  connect  lakebed psql ${branch.name}${where}\n           ${uri}\n`;
       return `Branch ${branch.name} (${branch.id})${from}.\n${connect}`;
     });
     return 0;

@@ -195,12 +195,17 @@ export const uriVerb: Verb = {
   arguments: [
     { name: 'target', help: 'a branch or a compute; without it the default branch', optional: true },
   ],
-  options: [{ flags: '-d, --database NAME', help: 'the database' }, ...OPTIONS],
+  options: [
+    { flags: '-d, --database NAME', help: 'the database' },
+    { flags: '-U, --user ROLE', help: "the role; without it the database's owner" },
+    ...OPTIONS,
+  ],
   examples: [{ line: 'psql "$(lakebed uri dev)"', what: 'with your own psql' }],
   exitCodes: EXIT_CODES,
   async run(input: VerbInput, world: World) {
     const client = await ManagerClient.find(input, world);
-    const uri = await connectionUri(client, input, input.args[0], textOption(input, 'database'));
+    const [database, role] = [textOption(input, 'database'), textOption(input, 'user')];
+    const uri = await connectionUri(client, input, input.args[0], database, role);
     jsonOr(input, world, { uri }, () => `${uri}\n`);
     return 0;
   },

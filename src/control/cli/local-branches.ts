@@ -9,6 +9,7 @@
 
 import type { VerbInput, World } from '../../base/command.ts';
 import { Fault, isFault } from '../../base/fault.ts';
+import type { OriginAccess } from '../adopt/origin.ts';
 import { ManagerClient } from './manager-client.ts';
 
 export interface LocalBranch {
@@ -73,11 +74,12 @@ export async function projectForAdoption(
   world: World,
   name: string,
   pgVersion: number,
+  origin: OriginAccess | undefined,
 ): Promise<LocalBranch> {
   const client = await ManagerClient.find(input, world);
   const there = (await projectsOf(client)).find(project => project.name === name);
   if (there === undefined) {
-    const project = { name, pg_version: pgVersion, adopt: true };
+    const project = { name, pg_version: pgVersion, adopt: true, ...(origin ? { origin } : {}) };
     const made = await client.call('POST', '/api/v2/projects', { project });
     return { tenant: made.project.tenant_id, timeline: made.branch.timeline_id };
   }

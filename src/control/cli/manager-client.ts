@@ -172,6 +172,7 @@ export async function connectionUri(
   input: VerbInput,
   target: string | undefined,
   database: string | undefined,
+  role?: string | undefined,
 ): Promise<string> {
   const project = await client.projectPath(input);
   const query = new URLSearchParams();
@@ -181,6 +182,7 @@ export async function connectionUri(
     query.set('branch_id', branch.id);
   }
   if (database !== undefined) query.set('database_name', database);
+  if (role !== undefined) query.set('role_name', role);
   return (await client.call('GET', `${project}/connection_uri?${query}`)).uri;
 }
 

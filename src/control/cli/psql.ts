@@ -12,11 +12,14 @@ const MAJORS = [18, 17, 16, 15, 14];
 export const psqlVerb: Verb = {
   name: 'psql',
   summary: 'open psql on a branch; its compute wakes if it sleeps',
+  about:
+    'Passwords of roles made here are known. Those of an adopted server are its own: psql asks, or takes PGPASSWORD.',
   arguments: [
     { name: 'target', help: 'a branch or a compute; without it the default branch', optional: true },
   ],
   options: [
     { flags: '-d, --database NAME', help: 'the database' },
+    { flags: '-U, --user ROLE', help: "the role; without it the database's owner" },
     { flags: '-c, --command SQL', help: 'run this and end' },
     PROJECT_OPTION,
     ...MANAGER_OPTIONS.filter(o => o.flags !== '--json'),
@@ -31,7 +34,8 @@ export const psqlVerb: Verb = {
 
 async function run(input: VerbInput, world: World): Promise<number> {
   const client = await ManagerClient.find(input, world);
-  const uri = await connectionUri(client, input, input.args[0], textOption(input, 'database'));
+  const [database, role] = [textOption(input, 'database'), textOption(input, 'user')];
+  const uri = await connectionUri(client, input, input.args[0], database, role);
   const command = textOption(input, 'command');
   const builds = world.environment('NEON_PG_DIR');
   const places = builds === undefined ? [] : MAJORS.map(major => `${builds}/v${major}/bin`);
@@ -69,7 +73,7 @@ export function openSession(world: World, uri: string): Promise<PqClient> {
   return PqClient.connect(world.net, world.random, {
     host: url.hostname,
     port: Number(url.port || 5432),
-    password: url.password === '' ? undefined : decodeURIComponent(url.password),
+    password: decodeURIComponent(url.password) || world.environment('PGPASSWORD'),
     parameters: {
       user: decodeURIComponent(url.username),
       database: decodeURIComponent(url.pathname.slice(1)),

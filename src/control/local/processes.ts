@@ -74,7 +74,13 @@ export const recordRoles = (world: World, data: string, roles: readonly Process[
 /** Nothing runs any more. */
 export async function forgetProcesses(world: World, data: string): Promise<void> {
   const disk = world.disk('/');
-  for (const name of [ROLES_FILE, SUPERVISOR_FILE]) await disk.remove(`${data.slice(1)}/${name}`);
+  for (const name of [ROLES_FILE, SUPERVISOR_FILE]) {
+    try {
+      await disk.remove(`${data.slice(1)}/${name}`);
+    } catch (error) {
+      if (!isFault(error, 'file-missing')) throw error;
+    }
+  }
 }
 
 /** Roles that live, in the order of their start. */

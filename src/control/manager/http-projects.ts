@@ -2,7 +2,7 @@
 
 import { Fault } from '../../base/fault.ts';
 import { json, type Route, route } from '../../base/http.ts';
-import { boolean, integer, object, optional, string } from '../../base/schema.ts';
+import { array, boolean, integer, object, optional, string } from '../../base/schema.ts';
 import {
   API,
   listAnswer,
@@ -29,6 +29,7 @@ import { defaultBranch, findBranch, findEndpoint, findProject } from './intents/
 import { changeProject, createProject, deleteProject } from './intents/projects.ts';
 import { findDatabase, findRole, revealPassword } from './intents/roles.ts';
 import type { Manager } from './manager.ts';
+import { isBrought, roleId } from './model.ts';
 
 const PARAMS = { project_id: string() };
 
@@ -42,6 +43,13 @@ const createBody = object({
       history_retention_seconds: optional(integer()),
       default_endpoint_settings: optional(settingsSchema),
       adopt: optional(boolean()),
+      origin: optional(
+        object({
+          admin: string(),
+          roles: array(string()),
+          databases: array(object({ name: string(), owner_name: string() })),
+        }),
+      ),
       branch: optional(
         object({
           name: optional(string()),
@@ -104,6 +112,7 @@ function listRoutes(manager: Manager): Route[] {
           roleName: input.branch?.role_name,
           databaseName: input.branch?.database_name,
           adopt: input.adopt,
+          origin: input.origin,
         });
         const operations = await settled(manager, made.operations, query.wait);
         const { access } = made;
@@ -197,7 +206,10 @@ function oneRoutes(manager: Manager): Route[] {
               : findBranch(store, project, query.branch_id);
         const database = databaseName(manager, branch.id, query.database_name);
         const role = query.role_name ?? ownerOf(manager, branch.id, database);
-        const password = await revealPassword(manager, branch, findRole(store, branch, role));
+        // One that SQL made, or an origin brought, has its password elsewhere.
+        const known = store.get('roles', roleId(branch.id, role));
+        const kept = known !== undefined && !isBrought(known);
+        const password = kept ? await revealPassword(manager, branch, known) : undefined;
         return json({ uri: connectionUri(manager, branch, endpoint, { role, password, database }) });
       },
     }),
@@ -207,7 +219,7 @@ function oneRoutes(manager: Manager): Route[] {
 function databaseName({ store }: Manager, branchId: string, asked: string | undefined): string {
   const name = asked ?? store.databasesOf(branchId)[0]?.name;
   if (name !== undefined) return name;
-  throw new Fault('database-missing', 'the branch has no database that was made here', {
+  throw new Fault('database-missing', 'no database of the branch is known here', {
     hint: 'Give database_name.',
   });
 }
@@ -216,7 +228,7 @@ function ownerOf({ store }: Manager, branchId: string, database: string): string
   const owner = store.databasesOf(branchId).find(one => one.name === database)?.ownerName;
   const name = owner ?? store.rolesOf(branchId)[0]?.name;
   if (name !== undefined) return name;
-  throw new Fault('role-missing', 'the branch has no role that was made here', { hint: 'Give role_name.' });
+  throw new Fault('role-missing', 'no role of the branch is known here', { hint: 'Give role_name.' });
 }
 
 function operationRoutes({ store }: Manager): Route[] {

@@ -57,4 +57,9 @@ export const MIGRATIONS: readonly CatalogMigration[] = [
       CREATE INDEX operations_project ON operations (project_id, sequence)
     `,
   },
+  {
+    number: 2,
+    name: 'superusers of adopted origins',
+    sql: 'ALTER TABLE projects ADD COLUMN origin_admin text',
+  },
 ];

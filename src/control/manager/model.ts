@@ -38,6 +38,8 @@ export interface Project {
   readonly keyId: string | undefined;
   readonly historyRetentionSeconds: number;
   readonly computeSettings: ComputeSettings;
+  /** Of an adopted one: the origin's first superuser. */
+  readonly originAdmin?: string | undefined;
   readonly stage: Stage;
   readonly createdAt: number;
   readonly updatedAt: number;
@@ -99,13 +101,16 @@ export interface Role {
   readonly id: string;
   readonly branchId: string;
   readonly name: string;
-  /** What Postgres keeps of the password: SCRAM-SHA-256$... */
+  /** What Postgres keeps of the password: SCRAM-SHA-256$... Undefined: it came with an adopted origin. */
   readonly verifier: string | undefined;
   /** The password, wrapped by the project's customer key: base64. Revoke the key, and nobody reads it. */
   readonly sealedPassword: string | undefined;
   readonly createdAt: number;
   readonly updatedAt: number;
 }
+
+/** Its password is the origin's, and nobody here knows it. */
+export const isBrought = (role: Role): boolean => role.verifier === undefined;
 
 export interface Database {
   /** `<branch id>/<name>`. */

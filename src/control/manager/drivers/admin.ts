@@ -5,12 +5,14 @@
 // Answers to compute_tools/src/spec_apply.rs and its sql/create_privileged_role.sql.
 
 import type { Net, Random } from '../../../base/ports.ts';
-import { PqClient } from '../../../protocol/pq-client.ts';
+import { PqClient, ServerError } from '../../../protocol/pq-client.ts';
 import { ADMIN_ROLE } from '../model.ts';
 import type { ComputeSpec, Delta } from './driver.ts';
 
 /** What every role made here is a member of: as much as a customer may, short of a superuser. */
 const PRIVILEGED = 'neon_superuser';
+/** SQLSTATE of a role that is not there, too. */
+const INVALID_AUTHORIZATION = '28000';
 const RIGHTS = 'CREATEDB CREATEROLE BYPASSRLS REPLICATION';
 
 export const ident = (name: string): string => `"${name.replaceAll('"', '""')}"`;
@@ -43,6 +45,32 @@ export class Admin {
       application_name: 'lakebed_manager',
     };
     return new Admin(await PqClient.connect(net, random, { host: at.directory, port: at.port, parameters }));
+  }
+
+  /**
+   * The manager's own superuser, made where there is none: in a cluster that came with an adopted origin, by that one's
+   * first superuser. Nobody confirms this commit yet, and nobody need: it is made again if it is lost.
+   */
+  static async ensure(
+    net: Net,
+    random: Random,
+    at: { readonly directory: string; readonly port: number; readonly originAdmin: string },
+  ): Promise<void> {
+    try {
+      await (await Admin.connect(net, random, at)).end();
+      return;
+    } catch (error) {
+      if (!(error instanceof ServerError) || error.sqlState !== INVALID_AUTHORIZATION) throw error;
+    }
+    const admin = await Admin.connect(net, random, { ...at, user: at.originAdmin });
+    try {
+      await admin.client.query('SET synchronous_commit TO local');
+      await admin.client.query(
+        `CREATE ROLE ${ADMIN_ROLE} SUPERUSER LOGIN REPLICATION BYPASSRLS CREATEDB CREATEROLE`,
+      );
+    } finally {
+      await admin.end();
+    }
   }
 
   end(): Promise<void> {

@@ -40,6 +40,8 @@ export interface ComputeSpec {
   readonly roles: readonly RoleSpec[];
   readonly databases: readonly DatabaseSpec[];
   readonly settings: ComputeSettings;
+  /** Of a cluster that was adopted: its first superuser, who makes the manager's. */
+  readonly originAdmin: string | undefined;
 }
 
 /** What is to go or to be renamed in a compute's databases. */

@@ -15,7 +15,7 @@ import { PqClient } from '../../../protocol/pq-client.ts';
 import type { DriverKind } from '../model.ts';
 import { Admin } from './admin.ts';
 import type { ComputeAddress, ComputeDriver, ComputeSpec, Delta, Started } from './driver.ts';
-import { HBA, neonSettings } from './settings.ts';
+import { hbaText, neonSettings } from './settings.ts';
 
 export interface ProcessDriverDeps {
   readonly clock: Clock;
@@ -86,7 +86,7 @@ export class ProcessDriver implements ComputeDriver {
     await this.fill(spec, directory, signal, watch);
     // A full backup has one of its own.
     await computes.write(directory, 'postgresql.conf', settings);
-    await computes.write(directory, 'pg_hba.conf', HBA);
+    await computes.write(directory, 'pg_hba.conf', hbaText(spec.originAdmin));
     signal.throwIfAborted();
     await this.run(spec, directory, sockets, port, signal, watch);
     return { ...address, timings: watch.laps };
@@ -189,9 +189,13 @@ export class ProcessDriver implements ComputeDriver {
     try {
       await this.untilReady(spec, running, signal);
       watch.lap('start_postgres_ms');
+      const { net, random } = this.deps;
+      const { originAdmin } = spec;
+      if (spec.mode === 'primary' && originAdmin !== undefined)
+        await Admin.ensure(net, random, { directory: sockets, port, originAdmin });
       await this.begun(spec, { directory: sockets, port }, signal);
       if (spec.mode === 'primary') {
-        const admin = await Admin.connect(this.deps.net, this.deps.random, { directory: sockets, port });
+        const admin = await Admin.connect(net, random, { directory: sockets, port });
         try {
           await this.whileHealthy(spec.endpointId, admin.apply(spec, []));
         } finally {

@@ -87,6 +87,8 @@ export function stockSettings(
     restart_after_crash: 'off',
     password_encryption: 'scram-sha-256',
     ...sizeSettings(settings.size),
+    // An adopted origin may have prepared some: with less room than they take Postgres does not start.
+    max_prepared_transactions: sizeSettings(settings.size)['max_connections']!,
     ...(mode === 'primary'
       ? { synchronous_standby_names: FOLLOWER }
       : { default_transaction_read_only: 'on' }),
@@ -116,13 +118,20 @@ export const confText = (settings: Readonly<Record<string, string>>): string =>
     .map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'`)
     .join('\n')}\n`;
 
-export const HBA = `# Written by the manager.
-local all         ${ADMIN_ROLE}                trust
-local replication ${ADMIN_ROLE}                trust
-host  all         ${ADMIN_ROLE} 0.0.0.0/0      reject
-host  all         ${ADMIN_ROLE} ::/0           reject
-host  all         all         0.0.0.0/0      scram-sha-256
-host  all         all         ::/0           scram-sha-256
-host  replication all         0.0.0.0/0      scram-sha-256
-host  replication all         ::/0           scram-sha-256
+/** `originAdmin` is let in where the manager is: where a cluster was adopted it makes the manager's superuser. */
+export const hbaText = (originAdmin: string | undefined): string => {
+  const admins = [
+    ADMIN_ROLE,
+    ...(originAdmin === undefined ? [] : [`"${originAdmin.replaceAll('"', '""')}"`]),
+  ];
+  return `# Written by the manager.
+local all         ${admins.join(',')}  trust
+local replication ${ADMIN_ROLE}  trust
+host  all         ${ADMIN_ROLE}  0.0.0.0/0  reject
+host  all         ${ADMIN_ROLE}  ::/0       reject
+host  all         all          0.0.0.0/0  scram-sha-256
+host  all         all          ::/0       scram-sha-256
+host  replication all          0.0.0.0/0  scram-sha-256
+host  replication all          ::/0       scram-sha-256
 `;
+};

@@ -15,6 +15,7 @@ import {
   PG_VERSIONS,
   type Placement,
   type Project,
+  roleId,
 } from '../model.ts';
 import { branchName, checkIdentifier, checkName, hexId, petName } from '../names.ts';
 import { cmkOf } from '../operations/step.ts';
@@ -27,6 +28,8 @@ const PG_VERSION_DEFAULT = 17;
 const RETENTION_DEFAULT_S = 7 * 86_400;
 const RETENTION_MAX_S = 365 * 86_400;
 
+/** Of an origin that did not tell: the name that initdb is most often given. */
+const ORIGIN_ADMIN_DEFAULT = 'postgres';
 export const SETTINGS_DEFAULT: ComputeSettings = { suspendTimeoutSeconds: 0, size: 0.25, pgSettings: {} };
 
 export interface ProjectInput {
@@ -42,10 +45,19 @@ export interface ProjectInput {
   readonly roleName?: string | undefined;
   readonly databaseName?: string | undefined;
   /**
-   * Its first timeline is imported by somebody else (`lakebed adopt`), and the project is ready when it is there. Roles
-   * and databases are those of the origin; a compute is made when one is wanted.
+   * Its first timeline is imported by somebody else (`lakebed adopt`), and the project is ready when it is there. A
+   * compute is made when one is wanted.
    */
   readonly adopt?: boolean | undefined;
+  /** Roles and databases of the origin, if they are known. */
+  readonly origin?: OriginAccess | undefined;
+}
+
+export interface OriginAccess {
+  /** The first superuser. */
+  readonly admin: string;
+  readonly roles: readonly string[];
+  readonly databases: readonly { readonly name: string; readonly owner_name: string }[];
 }
 
 export interface Made {
@@ -109,6 +121,7 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
     keyId: key?.id,
     historyRetentionSeconds: retentionOf(input.historyRetentionSeconds, RETENTION_DEFAULT_S),
     computeSettings: settingsFrom(input.settings, SETTINGS_DEFAULT),
+    originAdmin: input.adopt ? (input.origin?.admin ?? ORIGIN_ADMIN_DEFAULT) : undefined,
     stage: 'init',
     createdAt: now,
     updatedAt: now,
@@ -140,7 +153,7 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
     { put: 'projects', row: project },
     { put: 'placements', row: placement() },
     { put: 'branches', row: branch },
-    ...(access?.rows ?? []),
+    ...(access?.rows ?? broughtRows(branch, input.origin)),
   ];
   const details = input.adopt ? { adopt: true } : {};
   const operations = await manager.open(
@@ -148,6 +161,26 @@ export async function createProject(manager: Manager, input: ProjectInput): Prom
     rows,
   );
   return { project, branch, access, operations };
+}
+
+/** Named so that clients can be told how to connect; with which password is between them and the origin. */
+function broughtRows(branch: Branch, origin: OriginAccess | undefined): Change[] {
+  const { id: branchId, createdAt } = branch;
+  const roles = origin?.roles ?? [];
+  // Each a moment later than the one before, for they are listed in that order.
+  const at = (i: number): { createdAt: number; updatedAt: number } => ({
+    createdAt: createdAt + i,
+    updatedAt: createdAt + i,
+  });
+  return [
+    ...roles.map((name, i): Change => {
+      const known = { id: roleId(branchId, name), branchId, name, verifier: undefined };
+      return { put: 'roles', row: { ...known, sealedPassword: undefined, ...at(i) } };
+    }),
+    ...(origin?.databases ?? []).map(({ name, owner_name: owner }, i): Change => {
+      return { put: 'databases', row: { ...databaseRow(branchId, name, owner, createdAt), ...at(i) } };
+    }),
+  ];
 }
 
 /** The first role, its database, and a compute. */

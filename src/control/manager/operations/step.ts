@@ -9,15 +9,16 @@ import { Fault } from '../../../base/fault.ts';
 import type { Clock, Log, Random } from '../../../base/ports.ts';
 import type { ComputeDriver, ComputeSpec } from '../drivers/driver.ts';
 import type { KeyUse, ManagerKeys } from '../keys.ts';
-import type {
-  Branch,
-  Change,
-  Endpoint,
-  Node,
-  Operation,
-  OperationAction,
-  Placement,
-  Project,
+import {
+  type Branch,
+  type Change,
+  type Endpoint,
+  isBrought,
+  type Node,
+  type Operation,
+  type OperationAction,
+  type Placement,
+  type Project,
 } from '../model.ts';
 import { uuid } from '../names.ts';
 import type { Storage } from '../storage.ts';
@@ -133,6 +134,10 @@ export function specOf({ store, storage }: OperationDeps, endpoint: Endpoint): C
   const branch = store.must('branches', endpoint.branchId);
   const project = store.must('projects', endpoint.projectId);
   const { node } = placementOf(store, project.tenantId);
+  // What an adopted origin brought is as it is there: known, and never made here.
+  const all = store.rolesOf(branch.id);
+  const brought = new Set(all.filter(isBrought).map(role => role.name));
+  const roles = all.filter(role => !isBrought(role));
   return {
     endpointId: endpoint.id,
     projectId: project.id,
@@ -152,8 +157,12 @@ export function specOf({ store, storage }: OperationDeps, endpoint: Endpoint): C
       http: `http://${node.httpHost}:${node.httpPort}`,
     },
     safekeepers: storage.safekeepers(),
-    roles: store.rolesOf(branch.id).map(({ name, verifier }) => ({ name, verifier })),
-    databases: store.databasesOf(branch.id).map(({ name, ownerName }) => ({ name, owner: ownerName })),
+    roles: roles.map(({ name, verifier }) => ({ name, verifier })),
+    databases: store
+      .databasesOf(branch.id)
+      .filter(({ ownerName }) => !brought.has(ownerName))
+      .map(({ name, ownerName }) => ({ name, owner: ownerName })),
     settings: endpoint.settings,
+    originAdmin: project.originAdmin,
   };
 }
