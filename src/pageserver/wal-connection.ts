@@ -33,6 +33,11 @@ import type { WalSink } from './wal-sink.ts';
 const SLICE_MS = 0.25;
 /** The clock is looked at after so many records. */
 const SLICE_RECORDS = 16;
+/**
+ * How often the safekeeper is told how far we are. It tells the compute each time, which has to know for back pressure
+ * alone: hundreds of megabytes there, a few here. A report for each commit cost all three as much as the commit's WAL.
+ */
+const REPLY_MS = 20;
 /** A message carries at most 128 KiB of WAL. */
 const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -153,6 +158,10 @@ class Stream {
   private expected: number;
   /** Others have their turn then. */
   private sliceEndMs = 0;
+  /** All before it is in. */
+  private taken: number;
+  private repliedMs = -Infinity;
+  private replyIsDue = false;
 
   constructor(
     copy: CopyStream,
@@ -167,7 +176,7 @@ class Stream {
     this.deps = deps;
     const segmentSize = sink.walSegmentSize ?? DEFAULT_SEGMENT_SIZE;
     this.reader = new WalReader({ start, dialect: sink.dialect, segmentSize, checkPrev: true });
-    this.expected = start;
+    this.expected = this.taken = start;
   }
 
   async run(signal: AbortSignal): Promise<never> {
@@ -204,7 +213,21 @@ class Stream {
     this.expected = startLsn + wal.length;
     this.events.wal(this.expected, commitLsn, wal.length);
     await this.ingest(wal, signal);
-    await this.reply(this.expected);
+    this.taken = this.expected;
+    if (this.deps.clock.monotonic() - this.repliedMs >= REPLY_MS) await this.reply(this.taken);
+    else if (!this.replyIsDue) void this.replyLater(signal);
+  }
+
+  /** What comes meanwhile is told with it. */
+  private async replyLater(signal: AbortSignal): Promise<void> {
+    this.replyIsDue = true;
+    try {
+      await this.deps.clock.sleep(REPLY_MS, signal);
+      this.replyIsDue = false;
+      await this.reply(this.taken);
+    } catch {
+      // The connection has ended: whoever reads from it knows.
+    }
   }
 
   /** All of a chunk, slice by slice; what is left of a slice is the next chunk's. */
@@ -257,6 +280,7 @@ class Stream {
   }
 
   private reply(receivedLsn: number): Promise<void> {
+    this.repliedMs = this.deps.clock.monotonic();
     return this.copy.write(
       pageserverReply({
         ...this.sink.feedback(),
