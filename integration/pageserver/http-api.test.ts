@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fromUtf8, utf8 } from '../../src/base/bytes.ts';
 import type { HttpApi, HttpRequest } from '../../src/base/http.ts';
 import { tenantId } from '../../src/base/ids.ts';
+import { parseLsn } from '../../src/base/lsn.ts';
 import { Metrics } from '../../src/base/metrics.ts';
 import { hostClock } from '../../src/host/clock.ts';
 import { hostInitdb } from '../../src/host/initdb.ts';
@@ -311,6 +312,45 @@ describe.sequential("the compose script, and a controller's day", () => {
     expect((cpu.body as { nodes: unknown[] }).nodes.length).toBeGreaterThan(0);
     expect((await call('GET', '/profile/heap?seconds=1')).body).toHaveProperty('head');
     expect((await call('GET', '/profile/cpu?seconds=1000')).status).toBe(400);
+  });
+
+  test('files put into a timeline, its index changed, what a read of it takes', async () => {
+    const id = '7'.repeat(32);
+    const at = `/v1/tenant/${T}/timeline/${id}`;
+    await call('POST', `/v1/tenant/${T}/timeline`, { new_timeline_id: id, ancestor_timeline_id: TL });
+    const { last_record_lsn: last } = (await call('GET', at)).body as { last_record_lsn: string };
+    expect((await call('POST', `${at}/ingest_aux_files`, { aux_files: { '../x': 'y' } })).status).toBe(400);
+    const files = { 'pg_logical/mappings/one': 'first', 'pg_logical/mappings/two': 'second' };
+    expect((await call('POST', `${at}/ingest_aux_files`, { aux_files: files })).status).toBe(200);
+    const { last_record_lsn: since } = (await call('GET', at)).body as { last_record_lsn: string };
+    expect(parseLsn(since)).toBe(parseLsn(last) + 8);
+    expect((await call('POST', `${at}/list_aux_files`, { lsn: since })).body).toEqual(
+      Object.fromEntries(Object.entries(files).map(([path, text]) => [path, [...Buffer.from(text)]])),
+    );
+    expect((await call('POST', `${at}/list_aux_files`, { lsn: last })).body).toEqual({});
+    await call(
+      'PUT',
+      `/v1/tenant/${T}/timeline/${TL}/compact?force_l0_compaction=true&force_image_layer_creation=true`,
+    );
+    const perf = await call('POST', `/v1/tenant/${T}/timeline/${TL}/perf_info`);
+    expect(perf.body).toContainEqual({
+      start: expect.stringMatching(/^[0-9A-F]{16}$/i),
+      end: expect.stringMatching(/^[0-9A-F]{16}$/i),
+      has_image: true,
+      num_of_deltas_above_image: 0,
+      total_num_of_deltas: expect.any(Number),
+      num_of_l0: 0,
+    });
+    const patch = (body: object): Promise<Reply> => call('POST', `${at}/patch_index_part`, body);
+    expect((await patch({ rel_size_migration: 'migrated' })).status).toBe(400);
+    expect((await patch({ gc_compaction_last_completed_lsn: last })).status).toBe(400);
+    expect((await patch({ applied_gc_cutoff_lsn: '0/8' })).status).toBe(400);
+    expect((await patch({ applied_gc_cutoff_lsn: 'FF/0' })).status).toBe(400);
+    expect((await call('PUT', `${at}/checkpoint`)).status).toBe(200);
+    expect((await patch({ applied_gc_cutoff_lsn: since, force_index_update: true })).status).toBe(200);
+    expect((await call('GET', at)).body).toMatchObject({ applied_gc_cutoff_lsn: since });
+    expect((await patch({ applied_gc_cutoff_lsn: last })).status).toBe(400);
+    expect((await call('DELETE', at)).status).toBe(202);
   });
 
   test('waiting for an LSN', async () => {

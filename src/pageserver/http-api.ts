@@ -19,6 +19,7 @@ import { extraRoutes } from './http/extra-routes.ts';
 import { historyRoutes } from './http/history-routes.ts';
 import { layerRoutes } from './http/layer-routes.ts';
 import { nodeRoutes } from './http/node-routes.ts';
+import { repairRoutes } from './http/repair-routes.ts';
 import { secondaryRoutes } from './http/secondary-routes.ts';
 import { tenantRoutes } from './http/tenant-routes.ts';
 import { timelineRoutes } from './http/timeline-routes.ts';
@@ -36,6 +37,7 @@ export function pageserverApi(deps: ApiDeps): HttpApi {
       ...layerRoutes(deps),
       ...secondaryRoutes(deps),
       ...extraRoutes(deps),
+      ...repairRoutes(deps),
       openApiRoute(() => api),
     ],
     {

@@ -27,7 +27,7 @@ import { CheckpointTracker } from './checkpoint-tracker.ts';
 import type { Directory, RelFork } from './directory.ts';
 import { IngestEffects } from './ingest-effects.ts';
 import { IngestImages } from './ingest-images.ts';
-import { CHECKPOINT_NAME, CONTROL_FILE_NAME } from './names.ts';
+import { CHECKPOINT_NAME, CONTROL_FILE_NAME, FILE_PREFIX } from './names.ts';
 import { noSuchName, type PgData } from './pgdata.ts';
 import { ONE_SHARD, type ShardIdentity, shardOfBlock } from './shard.ts';
 import type { TimelineWriter } from './timeline/timeline.ts';
@@ -123,6 +123,19 @@ export class Ingest {
   /** Everything taken in so far becomes visible. */
   advance(): void {
     this.writer.advance(this.lastRecordLsn, this.prevRecordLsn);
+  }
+
+  /** As a record of eight bytes that brings these files; an empty one is a file removed. Where no log comes from. */
+  putFiles(files: readonly (readonly [path: string, contents: Uint8Array])[]): void {
+    const { names } = this.pgdata;
+    const lsn = this.lastRecordLsn + 8;
+    for (const [path, contents] of files) {
+      const name = FILE_PREFIX + path;
+      if (contents.length === 0) names.remove(this.writer, lsn, name);
+      else names.put(this.writer, lsn, name, contents);
+    }
+    this.finish(lsn);
+    this.advance();
   }
 
   /** As a shutdown checkpoint's record that ends at `lsn` would leave it, for one that is not at hand. */
