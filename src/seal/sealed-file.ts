@@ -221,8 +221,7 @@ export class SealedFile implements SealedSource {
       return this.tail.slice(start, start + length);
     if (from === to && from === this.recentChunk) return this.recent.slice(start, start + length);
     const plains = await this.openChunks(from, to);
-    this.recentChunk = to;
-    this.recent = plains[plains.length - 1]!;
+    this.keep(to, plains[plains.length - 1]!);
     if (from === to) return this.recent.slice(start, start + length);
     const out = new Uint8Array(length);
     let filled = 0;
@@ -257,6 +256,13 @@ export class SealedFile implements SealedSource {
     }
     if (this.sealed.isFresh && this.first.length === 0 && plains[0]!.buffer !== bytes.buffer) giveBack(bytes);
     return plains;
+  }
+
+  /** The chunk opened last, for whoever reads on in it. The one before was given to nobody: its memory serves again. */
+  private keep(chunk: number, plain: Uint8Array): void {
+    giveBack(this.recent);
+    this.recentChunk = chunk;
+    this.recent = plain;
   }
 
   private forget(): void {
