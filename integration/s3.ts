@@ -9,7 +9,12 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { CreateBucketCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
+import {
+  CreateBucketCommand,
+  PutBucketVersioningCommand,
+  paginateListObjectsV2,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { startMoto } from './moto.ts';
 import { freePort } from './safekeeper/neon-postgres.ts';
 
@@ -84,6 +89,12 @@ export async function startS3(bucket: string): Promise<S3Server | string> {
 
 function clientOf({ endpoint, credentials }: Pick<S3Server, 'endpoint' | 'credentials'>): S3Client {
   return new S3Client({ region: 'us-east-1', endpoint, credentials, forcePathStyle: true });
+}
+
+/** What is replaced or removed from now on is kept. */
+export async function keepVersions(server: S3Server, bucket: string): Promise<void> {
+  const VersioningConfiguration = { Status: 'Enabled' } as const;
+  await clientOf(server).send(new PutBucketVersioningCommand({ Bucket: bucket, VersioningConfiguration }));
 }
 
 export async function keysIn(server: S3Server, bucket: string, prefix: string): Promise<string[]> {

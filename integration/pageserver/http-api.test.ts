@@ -353,6 +353,19 @@ describe.sequential("the compose script, and a controller's day", () => {
     expect((await call('DELETE', at)).status).toBe(202);
   });
 
+  test('going back in the object store: not of a tenant that is attached, not in a directory', async () => {
+    const travel = (tenant: string, to: string, done: string): Promise<Reply> =>
+      call('PUT', `/v1/tenant/${tenant}/time_travel_remote_storage?travel_to=${to}&done_if_after=${done}`);
+    const [then, now] = ['2026-01-01T00:00:00Z', '2026-02-01T00:00:00Z'];
+    expect((await travel(T, then, now)).body).toMatchObject({ msg: 'Tenant still attached' });
+    expect((await travel('8'.repeat(32), now, then)).status).toBe(400);
+    expect((await travel('8'.repeat(32), 'yesterday', now)).status).toBe(400);
+    expect(await travel('8'.repeat(32), then, now)).toMatchObject({
+      status: 400,
+      body: { msg: expect.stringContaining('no versions') },
+    });
+  });
+
   test('waiting for an LSN', async () => {
     const wait = (body: object): Promise<Reply> => call('POST', `/v1/tenant/${T}/wait_lsn`, body);
     const timeout = { secs: 0, nanos: 50_000_000 };

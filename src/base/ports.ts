@@ -97,6 +97,20 @@ export interface Blobs {
   list(prefix: string): AsyncIterable<BlobHead>;
   remove(keys: readonly string[]): Promise<void>;
   copy(from: string, to: string): Promise<void>;
+  /** Every version under a prefix, those of a key from the newest on; absent where a store keeps none. */
+  versions?(prefix: string): AsyncIterable<BlobVersion>;
+  /** Makes an old version the newest one. */
+  restore?(key: string, version: string): Promise<void>;
+}
+
+/** An object as it was once, in a store that keeps what is replaced or removed. */
+export interface BlobVersion {
+  readonly key: string;
+  readonly version: string;
+  readonly modifiedMs: number;
+  readonly isNewest: boolean;
+  /** From here on there was no object, until the next version. */
+  readonly isRemoval: boolean;
 }
 
 /** A byte stream between two processes. */

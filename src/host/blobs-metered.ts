@@ -3,7 +3,7 @@
 
 import { isFault } from '../base/fault.ts';
 import type { Counter, Histogram, Metrics } from '../base/metrics.ts';
-import type { BlobHead, Blobs, Clock, PutOptions } from '../base/ports.ts';
+import type { BlobHead, Blobs, BlobVersion, Clock, PutOptions } from '../base/ports.ts';
 
 export class MeteredBlobs implements Blobs {
   private readonly blobs: Blobs;
@@ -11,9 +11,14 @@ export class MeteredBlobs implements Blobs {
   private readonly seconds: Histogram;
   private readonly failures: Counter;
   private readonly bytes: Counter;
+  readonly versions?: (prefix: string) => AsyncIterable<BlobVersion>;
+  readonly restore?: (key: string, version: string) => Promise<void>;
 
   constructor(blobs: Blobs, metrics: Metrics, clock: Clock) {
     this.blobs = blobs;
+    if (blobs.versions) this.versions = prefix => blobs.versions!(prefix);
+    if (blobs.restore)
+      this.restore = (key, version) => this.measured('restore', () => blobs.restore!(key, version));
     this.clock = clock;
     this.seconds = metrics.histogram('lakebed_blobs_seconds', 'How long calls of the object store took', [
       'verb',

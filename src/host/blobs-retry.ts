@@ -7,7 +7,7 @@
 
 import { equalBytes } from '../base/bytes.ts';
 import { isFault } from '../base/fault.ts';
-import type { BlobHead, Blobs, Clock, PutOptions, Random } from '../base/ports.ts';
+import type { BlobHead, Blobs, BlobVersion, Clock, PutOptions, Random } from '../base/ports.ts';
 
 export interface RetryOptions {
   readonly clock: Clock;
@@ -27,10 +27,16 @@ export const retryingBlobs = (blobs: Blobs, options: RetryOptions): Blobs =>
 class RetryingBlobs implements Blobs {
   private readonly blobs: Blobs;
   private readonly options: RetryOptions;
+  /** Not tried again: a list that breaks off is begun anew by who needs it whole. */
+  readonly versions?: (prefix: string) => AsyncIterable<BlobVersion>;
+  readonly restore?: (key: string, version: string) => Promise<void>;
 
   constructor(blobs: Blobs, options: RetryOptions) {
     this.blobs = blobs;
     this.options = options;
+    if (blobs.versions) this.versions = prefix => blobs.versions!(prefix);
+    if (blobs.restore)
+      this.restore = (key, version) => this.again('restore', () => blobs.restore!(key, version));
   }
 
   private async again<T>(verb: string, work: (tries: number) => Promise<T>): Promise<T> {

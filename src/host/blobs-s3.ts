@@ -11,11 +11,13 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  type ListObjectVersionsCommandOutput,
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
 import { Fault } from '../base/fault.ts';
-import type { BlobHead, Blobs } from '../base/ports.ts';
+import type { BlobHead, Blobs, BlobVersion } from '../base/ports.ts';
 
 export interface S3Options {
   readonly bucket: string;
@@ -162,17 +164,72 @@ class S3Blobs implements Blobs {
   }
 
   async copy(from: string, to: string): Promise<void> {
-    const source = `${this.bucket}/${this.prefix}${from}`;
-    await this.call('copy', from, () =>
-      this.client.send(
-        new CopyObjectCommand({
-          Bucket: this.bucket,
-          Key: this.prefix + to,
-          CopySource: source.split('/').map(encodeURIComponent).join('/'),
-        }),
-      ),
-    );
+    await this.copyFrom(this.sourceOf(from), from, to);
   }
+
+  private sourceOf(key: string): string {
+    return `${this.bucket}/${this.prefix}${key}`.split('/').map(encodeURIComponent).join('/');
+  }
+
+  private async copyFrom(source: string, from: string, to: string): Promise<void> {
+    const command = { Bucket: this.bucket, Key: this.prefix + to, CopySource: source };
+    await this.call('copy', from, () => this.client.send(new CopyObjectCommand(command)));
+  }
+
+  async *versions(prefix: string): AsyncIterable<BlobVersion> {
+    let from: { KeyMarker?: string; VersionIdMarker?: string } | undefined = {};
+    while (from !== undefined) {
+      const command = new ListObjectVersionsCommand({
+        Bucket: this.bucket,
+        Prefix: this.prefix + prefix,
+        ...from,
+      });
+      const page: ListObjectVersionsCommandOutput = await this.call('list versions', prefix, () =>
+        this.client.send(command),
+      );
+      for (const version of page.Versions ?? []) yield this.version(version, false);
+      for (const marker of page.DeleteMarkers ?? []) yield this.version(marker, true);
+      const { IsTruncated, NextKeyMarker: KeyMarker, NextVersionIdMarker: VersionIdMarker } = page;
+      from =
+        IsTruncated === true && KeyMarker !== undefined
+          ? { KeyMarker, ...(VersionIdMarker === undefined ? {} : { VersionIdMarker }) }
+          : undefined;
+    }
+  }
+
+  private version(
+    { Key, VersionId, LastModified, IsLatest }: ListedVersion,
+    isRemoval: boolean,
+  ): BlobVersion {
+    const key = (Key ?? '').slice(this.prefix.length);
+    if (VersionId === undefined || VersionId === 'null') {
+      throw new Fault(
+        'config-invalid',
+        `the bucket ${this.bucket} kept no versions when ${key} was written`,
+        {
+          hint: 'Turn versioning on: it keeps what is replaced or removed from then on.',
+        },
+      );
+    }
+    return {
+      key,
+      version: VersionId,
+      modifiedMs: LastModified?.getTime() ?? 0,
+      isNewest: IsLatest ?? false,
+      isRemoval,
+    };
+  }
+
+  async restore(key: string, version: string): Promise<void> {
+    await this.copyFrom(`${this.sourceOf(key)}?versionId=${encodeURIComponent(version)}`, key, key);
+  }
+}
+
+interface ListedVersion {
+  readonly Key?: string | undefined;
+  readonly VersionId?: string | undefined;
+  readonly LastModified?: Date | undefined;
+  readonly IsLatest?: boolean | undefined;
 }
 
 interface ServiceError {

@@ -5,13 +5,13 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type S3Server, startS3 } from '../../integration/s3.ts';
+import { keepVersions, type S3Server, startS3 } from '../../integration/s3.ts';
 import { SimBlobs } from '../../integration/sim/blobs.ts';
 import { SimClock } from '../../integration/sim/clock.ts';
 import { SimRandom } from '../../integration/sim/random.ts';
 import { utf8 } from '../base/bytes.ts';
 import { Metrics } from '../base/metrics.ts';
-import type { Blobs } from '../base/ports.ts';
+import type { Blobs, BlobVersion } from '../base/ports.ts';
 import { localBlobs } from './blobs-local.ts';
 import { MeteredBlobs } from './blobs-metered.ts';
 import { retryingBlobs } from './blobs-retry.ts';
@@ -57,6 +57,39 @@ const DRIVERS: Record<string, () => Blobs | undefined> = {
   'a directory, retrying': () =>
     retryingBlobs(localBlobs(join(root, 'retry')), { clock: hostClock, random: hostRandom }),
 };
+
+test('S3: a bucket that keeps versions has what was replaced or removed, and brings it back', async context => {
+  const plain = s3('versions');
+  if (!plain || typeof server === 'string') return context.skip(`${server}`);
+  const blobs = retryingBlobs(new MeteredBlobs(plain, new Metrics(), hostClock), {
+    clock: hostClock,
+    random: hostRandom,
+  });
+  const versions = async (): Promise<BlobVersion[]> => {
+    const all: BlobVersion[] = [];
+    for await (const version of blobs.versions!('a/')) all.push(version);
+    return all;
+  };
+  await blobs.put('a/before', utf8('of old'));
+  await expect(versions()).rejects.toMatchObject({ code: 'config-invalid' });
+  await blobs.remove(['a/before']);
+  await keepVersions(server, 'bucket');
+  await blobs.put('a/x', utf8('one'));
+  await blobs.put('a/x', utf8('two'));
+  await blobs.put('ab', utf8('another'));
+  await blobs.remove(['a/x']);
+  const found = (await versions()).filter(({ key }) => key === 'a/x');
+  expect(found.map(({ isRemoval, isNewest }) => [isRemoval, isNewest]).sort()).toEqual([
+    [false, false],
+    [false, false],
+    [true, true],
+  ]);
+  const puts = found.filter(({ isRemoval }) => !isRemoval);
+  await blobs.restore!('a/x', puts.at(-1)!.version);
+  expect(await blobs.get('a/x')).toEqual(utf8('one'));
+  await blobs.restore!('a/x', puts[0]!.version);
+  expect(await blobs.get('a/x')).toEqual(utf8('two'));
+});
 
 describe.each(Object.keys(DRIVERS))('%s', name => {
   test('keeps the contract', async context => {

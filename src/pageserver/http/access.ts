@@ -48,6 +48,15 @@ export const TIMELINE = { ...TENANT, timeline_id: timelineIdSchema };
 /** Paths that know no shards. */
 export const WHOLE_TIMELINE = { tenant_id: tenantIdSchema, timeline_id: timelineIdSchema };
 
+/** RFC 3339, with a zone. */
+export const instantSchema: Schema<number> = textual({ format: 'date-time' }, text => {
+  const ms = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.test(text)
+    ? Date.parse(text)
+    : Number.NaN;
+  if (!Number.isNaN(ms)) return ms;
+  throw new Fault('config-invalid', `not a time: "${text}"`, { hint: 'Write it as 2026-05-01T10:00:00Z.' });
+});
+
 export async function authorize(
   { tokens }: Pick<ApiDeps, 'tokens'>,
   route: Pick<Route, 'access'>,

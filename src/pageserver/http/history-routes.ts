@@ -2,39 +2,19 @@
 //
 // Answers to pageserver/src/http/routes.rs.
 
-import { Fault } from '../../base/fault.ts';
 import { json, type Route, route, StatusError } from '../../base/http.ts';
 import { formatLsn } from '../../base/lsn.ts';
-import {
-  anything,
-  integer,
-  lsnSchema,
-  nullable,
-  object,
-  optional,
-  queryBoolean,
-  type Schema,
-  textual,
-} from '../../base/schema.ts';
+import { anything, integer, lsnSchema, nullable, object, optional, queryBoolean } from '../../base/schema.ts';
 import { lsnForTimestamp, timestampForLsn, timestampOfUnixMs, unixMsOfTimestamp } from '../lsn-by-time.ts';
 import { collectTimeline } from '../tenant-gc.ts';
 import type { TenantTimeline } from '../tenant-timeline.ts';
-import { type ApiDeps, activeTimeline, TIMELINE } from './access.ts';
+import { type ApiDeps, activeTimeline, instantSchema, TIMELINE } from './access.ts';
 
 const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
 
 export function historyRoutes(deps: ApiDeps): Route[] {
   return [...timeRoutes(deps), ...gcRoutes(deps), ...upkeepRoutes(deps)];
 }
-
-/** RFC 3339, with a zone. */
-const instantSchema: Schema<number> = textual({ format: 'date-time' }, text => {
-  const ms = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.test(text)
-    ? Date.parse(text)
-    : Number.NaN;
-  if (!Number.isNaN(ms)) return ms;
-  throw new Fault('config-invalid', `not a time: "${text}"`, { hint: 'Write it as 2026-05-01T10:00:00Z.' });
-});
 
 function timeRoutes(deps: ApiDeps): Route[] {
   return [

@@ -16,13 +16,13 @@ import {
   queryNumber,
   record,
   type Schema,
-  string,
   tenantIdSchema,
   u8,
   u32,
 } from '../../base/schema.ts';
 import { isAttached, locationConfigSchema, locationOf, showLocation } from '../location.ts';
 import { parseKey, shardText } from '../remote/paths.ts';
+import { travel } from '../remote/time-travel.ts';
 import { splitShard } from '../shard-split.ts';
 import {
   applyPatch,
@@ -35,7 +35,7 @@ import {
 } from '../tenant-config.ts';
 import { deleteTenant } from '../tenant-delete.ts';
 import { ACTIVE_WAIT_MS } from '../tenants.ts';
-import { type ApiDeps, TENANT } from './access.ts';
+import { type ApiDeps, instantSchema, TENANT } from './access.ts';
 import { tenantDetails, tenantInfo } from './shapes.ts';
 
 export function tenantRoutes(deps: ApiDeps): Route[] {
@@ -294,16 +294,20 @@ function storeRoutes({ tenants, node }: ApiDeps): Route[] {
     route({
       method: 'PUT',
       path: '/v1/tenant/:tenant_shard_id/time_travel_remote_storage',
-      summary: 'Refused: the object store is used without versions.',
+      summary: 'Brings back the objects of a detached tenant as they were, in a bucket that keeps versions.',
       access: 'node',
       params: TENANT,
-      query: { travel_to: optional(string()), done_if_after: optional(string()) },
+      query: { travel_to: instantSchema, done_if_after: instantSchema },
       body: optional(anything()),
-      handle: ({ params }) => {
-        if (tenants.shardsOf(params.tenant_shard_id.tenant).length > 0) {
-          throw new StatusError(400, 'Tenant still attached');
+      handle: async ({ params, query }) => {
+        const { tenant_shard_id: at } = params;
+        if (tenants.shardsOf(at.tenant).length > 0) throw new StatusError(400, 'Tenant still attached');
+        if (query.travel_to > query.done_if_after) {
+          throw new StatusError(400, 'done_if_after comes before the time to go back to');
         }
-        throw new StatusError(400, 'the object store keeps no versions that could be gone back to');
+        const changed = await travel(node.remote.blobs, at, query.travel_to, query.done_if_after);
+        node.log.info('the objects of a tenant are as they were', { tenant: shardText(at), changed });
+        return json(null);
       },
     }),
     route({
