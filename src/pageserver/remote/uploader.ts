@@ -151,10 +151,15 @@ export class Uploader {
     const { blobs, uploadBytes, counters } = this.options;
     await uploadBytes.run(async () => {
       const bytes = await this.retry(layer, () => this.sealedLayer(layer, ref));
-      await this.retry(layer, () => blobs.put(`${this.directory}/${layer}`, bytes));
+      let tries = 0;
+      await this.retry(layer, () => {
+        tries++;
+        return blobs.put(`${this.directory}/${layer}`, bytes);
+      });
       counters.layers++;
       counters.layerBytes += bytes.length;
-      giveBack(bytes);
+      // A try that was not answered may still be reading them.
+      if (tries === 1) giveBack(bytes);
     }, sealedBytes(ref.bytes));
   }
 
