@@ -21,8 +21,8 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** As many bytes of 128 KiB appends are on their way at once, as a compute that is ahead has them. */
 const WINDOW_BYTES = 4 * MIB;
-const STREAM_BYTES = 24 * MIB;
-const STREAM_ROUNDS = 8;
+const STREAM_BYTES = 8 * MIB;
+const STREAM_ROUNDS = 30;
 
 /** One timeline, elected, and where its WAL has come to. */
 class Writer {
