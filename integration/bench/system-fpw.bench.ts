@@ -110,6 +110,7 @@ async function arm(parent: Lakebed, { name, fullPageWrites, tenantConf }: Arm): 
   await storage.pageserver.kill('SIGTERM');
   await storage.pageserver.start();
   const reads = await readPages(parent, timeline, target);
+  for (const line of trouble(storage)) process.stderr.write(`  ${name}: ${line}\n`);
   return {
     walPerTransaction: wal / ran.transactions,
     tps: ran.tps,
@@ -122,6 +123,14 @@ async function arm(parent: Lakebed, { name, fullPageWrites, tenantConf }: Arm): 
     ...reads,
     images: detail.images_made.pages,
   };
+}
+
+/** What the daemons complained of and was not told yet: a disk without room, say, and no figure means what it seems to. */
+const told = new Set<string>();
+function trouble(storage: Lakebed['storage']): string[] {
+  const lines = storage.trouble().filter(line => !told.has(line));
+  for (const line of lines) told.add(line);
+  return [...lines.slice(0, 5), ...(lines.length > 5 ? [`... and ${lines.length - 5} more such lines`] : [])];
 }
 
 async function walPosition(server: Lakebed): Promise<number> {
