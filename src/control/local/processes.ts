@@ -71,8 +71,10 @@ export const recordRoles = (world: World, data: string, roles: readonly Process[
     roles.map(role => lineOf(world, role)),
   );
 
-/** Nothing runs any more. */
+/** Nothing runs any more; unless another supervisor has begun meanwhile, whose files these are. */
 export async function forgetProcesses(world: World, data: string): Promise<void> {
+  const supervisor = await supervisorOf(world, data);
+  if (supervisor !== undefined && supervisor !== world.programs.ownPid) return;
   const disk = world.disk('/');
   for (const name of [ROLES_FILE, SUPERVISOR_FILE]) {
     try {
