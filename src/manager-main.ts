@@ -5,7 +5,7 @@
 // once, and the HTTP port answers last, because its first answer is taken for readiness.
 
 import { createHash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Fault } from './base/fault.ts';
@@ -119,6 +119,7 @@ async function start(argv: readonly string[]): Promise<Log | undefined> {
     await listener.close();
     await manager.stop({ computes: !values.keepComputes });
     keys.close();
+    leaveHome(homeOf(dataDir));
   };
   onSignals(log, stop, STOP_MS);
   return log;
@@ -213,6 +214,15 @@ async function openManager(
 function homeOf(dataDir: string): string {
   const mark = createHash('sha256').update(dataDir).digest('hex').slice(0, 10);
   return join(tmpdir(), `lakebed-${mark}`);
+}
+
+/** What computes had there is gone with them; unless some were kept, so is the directory. */
+function leaveHome(home: string): void {
+  try {
+    rmdirSync(home);
+  } catch {
+    // Something is in it, or it was never made.
+  }
 }
 
 function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
