@@ -39,6 +39,8 @@ const FOUND: readonly (readonly [number, string])[] = [
   [6836, 'a sync failed, the process was started again, and the next sync meant nothing'],
   [50066, 'the same, with room made ahead'],
   [7538, 'the disk failed as a pulled timeline was opened: it was neither there nor could it be made again'],
+  [6543, 'what was read while a log was cut came from the object store'],
+  [33977, 'one that ended while it was compared was waited for'],
 ];
 
 describe('what longer runs found stays found', () => {

@@ -362,28 +362,41 @@ export class World implements Stage {
   }
 
   /**
-   * Every byte on every node, against what its leaders wrote. A slow one may hear of its last election only now: then
-   * it is read once more.
+   * Every byte on every node, against what its leaders wrote. A slow one may hear of its last election only now, and
+   * one whose disk failed before may end only now: then it is read once more.
    */
   private async compareAll(): Promise<void> {
-    for (const node of this.nodes) {
-      const { timeline } = node;
-      if (timeline === undefined || timeline.signal.aborted || this.breach !== undefined) continue;
-      let done = false;
-      const untilSame = async (): Promise<void> => {
-        while (!(await this.compare(node.id, timeline))) await this.clock.sleep(50);
-      };
-      untilSame()
-        .catch((error: unknown) => {
-          // A member that was replaced may be excluded meanwhile.
-          if (!timeline.signal.aborted) this.onBreach(error);
-        })
-        .finally(() => {
-          done = true;
-        });
-      await this.runUntil(this.clock.monotonic() + 20_000, () => done);
-      if (!done) this.onBreach(new Breach('bytes', `node ${node.id} cannot be read`));
+    const left = [...this.nodes];
+    for (let node = left.shift(); node !== undefined; node = left.shift()) {
+      if (!(await this.isCompared(node))) left.push(node);
     }
+  }
+
+  /** False when it ended meanwhile, and is to be read in its next life. */
+  private async isCompared(node: SimSafekeeper): Promise<boolean> {
+    const { timeline } = node;
+    if (timeline === undefined || timeline.signal.aborted || this.breach !== undefined) return true;
+    let done = false;
+    const untilSame = async (): Promise<void> => {
+      while (!(await this.compare(node.id, timeline))) await this.clock.sleep(50);
+    };
+    untilSame()
+      .catch((error: unknown) => {
+        // A member that was replaced may be excluded meanwhile.
+        if (!timeline.signal.aborted) this.onBreach(error);
+      })
+      .finally(() => {
+        done = true;
+      });
+    const ended = (): boolean => node.timeline !== timeline;
+    await this.runUntil(this.clock.monotonic() + 20_000, () => done || ended());
+    if (done) return true;
+    if (!ended()) {
+      this.onBreach(new Breach('bytes', `node ${node.id} cannot be read`));
+      return true;
+    }
+    await this.runUntil(this.clock.monotonic() + 20_000, () => node.up);
+    return !node.up;
   }
 
   private counts(): Record<string, number> {

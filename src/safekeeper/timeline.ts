@@ -287,8 +287,8 @@ export class Timeline implements TimelineHandle {
       length,
     );
     if (term !== undefined) this.checkTerm(term);
-    // Past commit, a truncation may have put other bytes where we read.
-    if (this.store.cuts !== cuts && from + bytes.length > this.commitLsn) {
+    // Past commit, a truncation may have put other bytes where we read, or is about to.
+    if ((this.store.cuts !== cuts || cuts % 2 === 1) && from + bytes.length > this.commitLsn) {
       throw new Fault('term-changed', `WAL at ${formatLsn(from)} was cut while it was read`);
     }
     return bytes;

@@ -59,7 +59,10 @@ export class WalStore {
   recordLsn: Lsn = INVALID_LSN;
   /** All before this is synced. */
   durableLsn: Lsn = INVALID_LSN;
-  /** Rises with every truncation that cut something: what was read across it is not to be trusted. */
+  /**
+   * Rises as a truncation that cuts something begins, and as it ends: what was read across one is not to be trusted, nor
+   * what was read within, while it is odd.
+   */
   cuts = 0;
   /** Bytes cut off at the start, for the log. */
   tornBytes = 0;
@@ -238,10 +241,12 @@ export class WalStore {
     assert(to !== INVALID_LSN, 'a log begins somewhere');
     assert(this.writeLsn === INVALID_LSN || to <= this.writeLsn, 'truncation past the end');
     if (this.writeLsn === INVALID_LSN) this.localStartLsn = to;
-    if (to < this.writeLsn) this.cuts++;
+    const shortens = to < this.writeLsn;
+    if (shortens) this.cuts++;
     this.scan = undefined;
     await this.cutTo(to);
     this.setPositions(to);
+    if (shortens) this.cuts++;
   }
 
   /** Removes from the end backwards. */
