@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { portBlock } from './port-block.ts';
 
 const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
 const home = mkdtempSync(join(tmpdir(), 'lakebed-start-'));
@@ -66,7 +67,7 @@ const newPlace = (name: string): string => {
 
 test('two commands to a Postgres, a third to a branch, a fourth to the past; all of it is found again', async () => {
   const place = newPlace('data');
-  const said = ok(place, 'start');
+  const said = ok(place, 'start', '--ports', await portBlock());
   expect(said).toMatch(/^Lakebed is up \(\d+\.\d s\)\. Postgres 17; computes are /);
   const uri = /connect {3}psql '(postgresql:[^']+)'/.exec(said)?.[1];
   expect(uri).toBe(ok(place, 'uri').trim());
@@ -135,7 +136,8 @@ test('two commands to a Postgres, a third to a branch, a fourth to the past; all
 
 test('in the foreground it stays until it is interrupted, and leaves nothing behind', async () => {
   const place = newPlace('foreground');
-  const child = spawn(LAKEBED, ['start', '--foreground', '-D', place], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const args = ['start', '--foreground', '-D', place, '--ports', await portBlock()];
+  const child = spawn(LAKEBED, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   children.push(child);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', piece => (text += piece));

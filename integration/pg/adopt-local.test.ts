@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { portBlock } from '../first-run/port-block.ts';
 import { CHECKOUT_SETTINGS, contents, Origin, sound } from './adopting.ts';
 import type { StockPostgres } from './stock.ts';
 
@@ -48,7 +49,7 @@ async function opened(
 }
 
 test('a project of its own: followed, branched, checked out by name', { timeout: 240_000 }, async () => {
-  ok('start');
+  ok('start', '--ports', await portBlock());
   origin = await Origin.start(16, { initdb: [] });
   await origin.fill();
   const { server, url } = origin;
