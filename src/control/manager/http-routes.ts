@@ -8,11 +8,12 @@
 //   GET    /api/v2/projects ?limit&cursor&search             {"projects":[Project],"pagination":{"cursor"}}
 //   POST   /api/v2/projects                                  201 op {"project","branch","endpoints","roles","databases","connection_uris"}
 //          {"project":{"name"?,"pg_version"?,"key_id"?,"key"?: "local:NAME|ARN...","history_retention_seconds"?,"adopt"?,
-//           "default_endpoint_settings"?,"branch"?:{"name"?,"role_name"?,"database_name"?}}}
+//           "default_endpoint_settings"?,"branch"?:{"name"?,"role_name"?,"database_name"?},
+//           "origin"?:{"admin","roles":[name],"databases":[{"name","owner_name"}]}}}   with "adopt": what comes along
 //   GET    /api/v2/projects/:p                               {"project"}      :p is an id, or a name that is unique
 //   PATCH  /api/v2/projects/:p                               op {"project"}   {"project":{"name"?,"key_id"?,"history_retention_seconds"?,"default_endpoint_settings"?}}
 //   DELETE /api/v2/projects/:p                               op {"project"}
-//   GET    .../connection_uri ?branch_id&endpoint_id&database_name&role_name    {"uri"}   through the proxy, with the password
+//   GET    .../connection_uri ?branch_id&endpoint_id&database_name&role_name    {"uri"}   through the proxy; with the password, if it was made here
 //   GET    .../operations ?limit&cursor                      {"operations","pagination"}
 //   GET    .../operations/:id                                {"operation"}
 //
