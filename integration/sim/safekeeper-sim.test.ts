@@ -40,6 +40,7 @@ const FOUND: readonly (readonly [number, string])[] = [
   [50066, 'the same, with room made ahead'],
   [7538, 'the disk failed as a pulled timeline was opened: it was neither there nor could it be made again'],
   [6543, 'what was read while a log was cut came from the object store'],
+  [45278, 'a segment was opened while its last handle gave room back'],
   [33977, 'one that ended while it was compared was waited for'],
 ];
 

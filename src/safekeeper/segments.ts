@@ -33,6 +33,8 @@ export class Segments {
   /** In order; a later one begins where the one before ends, but for what was lost. */
   private numbers: number[];
   private readonly handles = new Map<number, Promise<Handle>>();
+  /** Being closed, which gives back the room that a log made ahead of itself: not to be opened before that is done. */
+  private readonly closing = new Map<number, Promise<void>>();
   /** Written to: never closed for want of use. */
   private readonly dirty = new Set<number>();
 
@@ -121,14 +123,18 @@ export class Segments {
     if (!this.has(segno)) {
       throw new Fault('wal-missing', `segment ${this.nameOf(segno)} is not kept here any more`);
     }
-    const opening = this.vault
-      .log(this.nameOf(segno), { create: false, ...(atLeast === undefined ? {} : { atLeast }) })
-      .then(log => ({ segno, log, users: 0 }));
+    const opening = this.openAnew(segno, atLeast);
     this.handles.set(segno, opening);
     opening.catch(() => {
       if (this.handles.get(segno) === opening) this.handles.delete(segno);
     });
     return opening;
+  }
+
+  private async openAnew(segno: number, atLeast: number | undefined): Promise<Handle> {
+    await this.closing.get(segno)?.catch(() => {});
+    const options = { create: false, ...(atLeast === undefined ? {} : { atLeast }) };
+    return { segno, log: await this.vault.log(this.nameOf(segno), options), users: 0 };
   }
 
   /** Closes handles that nobody uses until `keep` are left, those longest unused first. */
@@ -139,7 +145,9 @@ export class Segments {
       const handle = await opening.catch(() => undefined);
       if (handle === undefined || handle.users > 0 || this.handles.get(segno) !== opening) continue;
       this.handles.delete(segno);
-      await handle.log.close();
+      const closed = handle.log.close();
+      this.closing.set(segno, closed);
+      await closed.finally(() => this.closing.delete(segno));
     }
   }
 
