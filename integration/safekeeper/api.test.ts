@@ -417,6 +417,8 @@ describe('timelines from elsewhere', () => {
     const { key, log, push } = await filled(20_000_000);
     const [sk] = cluster.sks;
     const target = id();
+    // The copy then has its beginning in the object store alone, and must know the way there at once.
+    await until(async () => parseLsn((await sk!.status(key)).backup_lsn) > log.start);
     const until_lsn = formatLsn(log.start + 18_000_000 - ((log.start + 18_000_000) % 8));
     // Any record boundary will do: the pusher knows some.
     await sk!.call('POST', `${timelinePath(key)}/copy`, { target_timeline_id: target, until_lsn });

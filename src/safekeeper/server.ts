@@ -64,6 +64,9 @@ export async function startSafekeeper(
 ): Promise<Safekeeper> {
   const { clock, random, log, disk, net, http } = world;
   const metrics = new SafekeeperMetrics(world.metrics ?? new Metrics());
+  const vaultOf = (key: TimelineKey): Vault =>
+    world.vault(`${key.tenantId}/${key.timelineId}`, { tenant: key.tenantId, timeline: key.timelineId });
+  const remote = world.blobs && settings.walBackup ? new WalRemote(world.blobs, vaultOf) : undefined;
   const timelines = await Timelines.load({
     nodeId,
     clock,
@@ -71,13 +74,11 @@ export async function startSafekeeper(
     log,
     disk,
     vault: world.vault,
+    ...(remote ? { archive: (key, walSegSize) => remote.archive(key, walSegSize) } : {}),
     settings: { controlFileSaveIntervalMs: settings.controlFileSaveIntervalMs },
     meter: metrics,
   });
   metrics.observe(() => timelines.all());
-  const vaultOf = (key: TimelineKey): Vault =>
-    world.vault(`${key.tenantId}/${key.timelineId}`, { tenant: key.tenantId, timeline: key.timelineId });
-  const remote = world.blobs && settings.walBackup ? new WalRemote(world.blobs, vaultOf) : undefined;
   const peers = new Peers(clock, settings.heartbeatTimeoutMs);
   const streams = new StreamRegistry();
   const backup = new Backup({
@@ -106,8 +107,6 @@ export async function startSafekeeper(
     peerToken: tokens.own,
     config: configOf(nodeId, settings, remote !== undefined),
   });
-  const attach = attachArchives(timelines, remote);
-  attach();
   const { availabilityZone } = settings;
   const { traces } = world;
   const session = { clock, log, timelines, metrics, streams, availabilityZone, traces };
@@ -135,7 +134,7 @@ export async function startSafekeeper(
     ? new Recovery({ nodeId, clock, random, log, net, http, peers, token: tokens.own, tls: settings.tlsPg })
     : undefined;
   const stop = new AbortController();
-  void upkeep({ timelines, attach, backup, recovery, clock, log }, stop.signal);
+  void upkeep({ timelines, backup, recovery, clock, log }, stop.signal);
   return {
     pgPort,
     timelines,
@@ -191,21 +190,8 @@ const configOf = (id: number, s: SafekeeperSettings, backup: boolean): Record<st
   wal_backup_enabled: backup,
 });
 
-/** Gives every timeline that has none yet its way to the object store. */
-function attachArchives(timelines: Timelines, remote: WalRemote | undefined): () => void {
-  const attached = new WeakSet<object>();
-  return () => {
-    for (const timeline of remote ? timelines.all() : []) {
-      if (attached.has(timeline)) continue;
-      attached.add(timeline);
-      timeline.setArchive(remote!.archive(timeline.key, timeline.status().control.server.walSegSize));
-    }
-  };
-}
-
 interface Upkeep {
   readonly timelines: Timelines;
-  readonly attach: () => void;
   readonly backup: Backup;
   readonly recovery: Recovery | undefined;
   readonly clock: Clock;
@@ -214,12 +200,11 @@ interface Upkeep {
 
 /** Once a second, for as long as the safekeeper lives. */
 async function upkeep(
-  { timelines, attach, backup, recovery, clock, log }: Upkeep,
+  { timelines, backup, recovery, clock, log }: Upkeep,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      attach();
       const all = timelines.all();
       backup.tick(all);
       recovery?.tick(all);

@@ -25,7 +25,7 @@ import { ControlFile } from './control-file.ts';
 import { type ControlState, NO_PROPOSER_UUID } from './control-state.ts';
 import { checkMembership, formatMembership } from './membership.ts';
 import { Timeline, type TimelineDeps } from './timeline.ts';
-import type { TimelineKey, TimelineSeed } from './timeline-handle.ts';
+import type { TimelineKey, TimelineSeed, WalArchive } from './timeline-handle.ts';
 
 const TMP = 'tmp';
 const TOMBSTONE_MS = 24 * 3600 * 1000;
@@ -36,6 +36,8 @@ export interface TimelinesDeps extends TimelineDeps {
   readonly disk: Disk;
   readonly random: Random;
   readonly vault: (directory: string, scope: SealScope) => Promise<Vault> | Vault;
+  /** A timeline's WAL in the object store, where there is one. */
+  readonly archive?: (key: TimelineKey, walSegSize: number) => WalArchive;
 }
 
 interface Tombstone {
@@ -116,7 +118,10 @@ export class Timelines {
     const vault = await this.deps.vault(nameOf(key), scopeOf(key));
     await vault.sweep();
     await this.deps.disk.syncDirectory(nameOf(key));
-    return Timeline.load(this.deps, vault);
+    const timeline = await Timeline.load(this.deps, vault);
+    // From the first moment on: it may be of WAL that is nowhere else.
+    timeline.setArchive(this.deps.archive?.(key, timeline.status().control.server.walSegSize));
+    return timeline;
   }
 
   // ------------------------------------------------------------------------------------------------------ look
