@@ -2,8 +2,8 @@
 // the same default block by turns: free while the other is down, and taken when it comes back.
 
 import { randomInt } from 'node:crypto';
-import { createServer } from 'node:net';
 import { PORT_COUNT } from '../../src/control/local/layout.ts';
+import { isFree } from '../safekeeper/neon-postgres.ts';
 
 /** Above those of single daemons in tests, below those that systems hand out. */
 const BLOCKS = { from: 30_000, count: 130, size: 20 };
@@ -16,9 +16,3 @@ export async function portBlock(): Promise<string> {
     if (free.every(Boolean)) return String(first);
   }
 }
-
-const isFree = (port: number): Promise<boolean> =>
-  new Promise(done => {
-    const server = createServer().once('error', () => done(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
-  });

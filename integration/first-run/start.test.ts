@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { mountSmallDisk, unmount } from '../small-disk.ts';
 import { portBlock } from './port-block.ts';
 
 const LAKEBED = resolve(import.meta.dirname, '../../bin/lakebed');
@@ -17,7 +18,7 @@ const disks: string[] = [];
 afterAll(async () => {
   for (const child of children) await interrupt(child);
   for (const place of places) spawnSync(LAKEBED, ['stop', '-D', place]);
-  for (const disk of disks) spawnSync('umount', ['-l', disk]);
+  for (const disk of disks) unmount(disk);
   rmSync(home, { recursive: true, force: true });
 }, 120_000);
 
@@ -158,8 +159,7 @@ const listenOn = (port: number): Promise<Server> =>
 /** A disk of its own, which this machine's mount(8) may refuse. */
 function smallDisk(size: string): string | undefined {
   const place = mkdtempSync(join(home, 'disk-'));
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', place]).status !== 0)
-    return undefined;
+  if (!mountSmallDisk(place, size)) return undefined;
   disks.push(place);
   return place;
 }

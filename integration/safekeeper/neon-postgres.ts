@@ -45,7 +45,8 @@ export async function freePort(): Promise<number> {
   }
 }
 
-const isFree = (port: number): Promise<boolean> =>
+/** Nobody listens on it just now. */
+export const isFree = (port: number): Promise<boolean> =>
   new Promise(done => {
     const server = createServer();
     server.once('error', () => done(false));

@@ -1,7 +1,6 @@
 // Trouble on one node: damaged files, a full disk, a peer that was away for long, idle timelines that lost their WAL.
 // One timeline's trouble is named with its file and its cure, and no other timeline notices.
 
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { lsn, parseLsn } from '../../src/base/lsn.ts';
 import type { TimelineKey } from '../../src/safekeeper/timeline-handle.ts';
 import { ModelWal } from '../sim/model-wal.ts';
+import { mountSmallDisk, unmount } from '../small-disk.ts';
 import { freePort } from './neon-postgres.ts';
 import { type Cluster, SafekeeperProcess, startCluster, timelinePath, until } from './processes.ts';
 import { ComputeLog, Pusher } from './pusher.ts';
@@ -111,15 +111,13 @@ describe('a full disk', () => {
     // The data directory alone: its log must not suffer with it.
     const small = join(dir, 'sk1');
     mkdirSync(small);
-    try {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', small]);
-    } catch {
+    if (!mountSmallDisk(small, '24m')) {
       console.log('skipped: a full disk (this machine mounts no tmpfs)');
       rmSync(dir, { recursive: true });
       return;
     }
     cleanups.push(() => {
-      execFileSync('umount', ['-l', small]);
+      unmount(small);
       rmSync(dir, { recursive: true, force: true });
     });
     const ports = { pg: await freePort(), http: await freePort() };

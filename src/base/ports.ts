@@ -31,6 +31,12 @@ export interface Source {
   readonly isFresh?: boolean;
 }
 
+/**
+ * Bulk is synced after every so many bytes written. One sync of a whole layer held each commit on the same disk up for as
+ * long as the disk needed for tens of megabytes.
+ */
+export const BULK_SYNC_BYTES = 4 * 1024 * 1024;
+
 /** Bytes written once, front to back. */
 export interface Sink {
   write(bytes: Uint8Array): Promise<void>;

@@ -8,15 +8,9 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Fault } from '../base/fault.ts';
-import type { BlobHead, Blobs } from '../base/ports.ts';
+import { type BlobHead, type Blobs, BULK_SYNC_BYTES } from '../base/ports.ts';
 
 const PARTIAL = '.partial-';
-
-/**
- * An object is synced piece by piece as it is written. The directory may lie on the disk that commits wait for: one
- * sync of a whole layer held each of them up for as long as the disk needed for tens of megabytes.
- */
-const SYNC_BYTES = 4 * 1024 * 1024;
 
 /** Files asked about at once when listing. */
 const STATS_MAX = 16;
@@ -192,9 +186,9 @@ async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   try {
     let at = 0;
     do {
-      await file.writeFile(bytes.subarray(at, at + SYNC_BYTES));
+      await file.writeFile(bytes.subarray(at, at + BULK_SYNC_BYTES));
       await file.datasync();
-      at += SYNC_BYTES;
+      at += BULK_SYNC_BYTES;
     } while (at < bytes.length);
   } finally {
     await file.close();

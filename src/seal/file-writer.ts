@@ -3,12 +3,11 @@
 // One write is under way while the next chunks are sealed, so that sealing hides behind the disk; no more than
 // BATCH_BYTES wait besides. The file gets its name when `finish` resolves, and not before.
 //
-// The disk gets it in steps of SYNC_BYTES. One sync of a whole layer at the end keeps a disk busy for as long as tens of
-// megabytes take, and every commit that waits for the same disk meanwhile (a safekeeper beside us) waits with it.
+// The disk gets it in steps of BULK_SYNC_BYTES (base/ports.ts says why).
 
 import { assert } from '../base/assert.ts';
 import { giveBack } from '../base/bytes.ts';
-import type { DiskFile } from '../base/ports.ts';
+import { BULK_SYNC_BYTES, type DiskFile } from '../base/ports.ts';
 import type { Aead } from './aead.ts';
 import type { DataKey } from './file-keys.ts';
 import { ChunkSealer } from './sealed-file.ts';
@@ -16,8 +15,6 @@ import type { SealedWriter } from './vault.ts';
 
 /** Sealed bytes gathered for one write. */
 const BATCH_BYTES = 512 * 1024;
-/** Written and not synced, at most. */
-const SYNC_BYTES = 4 * 1024 * 1024;
 
 export interface FileWriterOptions {
   readonly aead: Aead;
@@ -79,7 +76,7 @@ export class FileWriter implements SealedWriter {
     await file.writev(position, batch);
     // Sealed chunks are ours alone, and there are many of them.
     for (const piece of batch) giveBack(piece);
-    if (end - this.synced < SYNC_BYTES) return;
+    if (end - this.synced < BULK_SYNC_BYTES) return;
     await file.sync();
     this.synced = end;
   }

@@ -28,7 +28,6 @@ import { Proposer, TakenOver } from './proposer.ts';
 import type { Pageserver } from './storage.ts';
 
 const REPORT_MS = 1000;
-const POLL_MS = 100;
 const RECONNECT_FIRST_MS = 100;
 const RECONNECT_MAX_MS = 2000;
 
@@ -218,13 +217,7 @@ class Following {
   }
 
   private async pageserverHas(lsn: Lsn): Promise<void> {
-    const { timeline } = this.adoption.state;
-    for (;;) {
-      const info = await this.pageserver.timeline(timeline);
-      if (info === undefined) throw new Fault('timeline-missing', 'the timeline was deleted meanwhile');
-      if (info.lastRecordLsn >= lsn) return;
-      await this.world.clock.sleep(POLL_MS, this.over.signal);
-    }
+    await this.pageserver.untilRead(this.adoption.state.timeline, lsn, this.over.signal);
   }
 
   private lag(): Lag {

@@ -2,18 +2,12 @@
 
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type InProcess, startInProcess } from '../../../integration/safekeeper/in-process.ts';
+import { KEY, proposerTo, SERVER, START } from '../../../integration/safekeeper/proposers.ts';
 import { ModelWal } from '../../../integration/sim/model-wal.ts';
-import { tenantId, timelineId } from '../../base/ids.ts';
 import type { Lsn } from '../../base/lsn.ts';
 import { hostClock } from '../../host/clock.ts';
-import { hostNet } from '../../host/net.ts';
-import { hostRandom } from '../../host/random.ts';
 import type { MembershipConfiguration } from '../../protocol/membership.ts';
-import { Proposer, type ProposerOptions, TakenOver } from './proposer.ts';
-
-const KEY = { tenantId: tenantId('a'.repeat(32)), timelineId: timelineId('b'.repeat(32)) };
-const START = 0x200_0000 as Lsn;
-const SERVER = { pgVersion: 170010, segmentSize: 16 * 1024 * 1024, systemId: 77n };
+import { type Proposer, type ProposerOptions, TakenOver } from './proposer.ts';
 
 let safekeepers: InProcess[];
 let proposers: Proposer[];
@@ -36,22 +30,7 @@ afterEach(async () => {
 const terms: number[] = [];
 
 function newProposer(options: Partial<ProposerOptions> = {}): Proposer {
-  const proposer = new Proposer(
-    {
-      targets: safekeepers.map(s => ({ host: '127.0.0.1', port: s.port })),
-      greeting: {
-        ...KEY,
-        pgVersion: SERVER.pgVersion,
-        systemId: SERVER.systemId,
-        walSegSize: SERVER.segmentSize,
-      },
-      freshLsn: START,
-      lastTerm: 0,
-      saveTerm: async term => void terms.push(term),
-      ...options,
-    },
-    { clock: hostClock, net: hostNet(), random: hostRandom, token: undefined },
-  );
+  const proposer = proposerTo(safekeepers, { saveTerm: async term => void terms.push(term), ...options });
   proposers.push(proposer);
   return proposer;
 }

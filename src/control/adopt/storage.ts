@@ -13,6 +13,7 @@ import type { AdoptWorld, StorageAt } from './contract.ts';
 const CALL_MS = 60_000;
 /** Longer than any import: setTimeout's limit. */
 const IMPORT_MS = 2 ** 31 - 1;
+const POLL_MS = 20;
 const RETRY_MS = 200;
 const RETRY_FOR_MS = 60_000;
 /** Not now: starting, busy with the same timeline, overloaded. */
@@ -130,6 +131,16 @@ export class Pageserver {
       pgVersion: Number(pg_version),
       logicalSize: Number(current_logical_size ?? 0),
     };
+  }
+
+  /** Waits until the pageserver has read so far, however long that takes; where it is then. */
+  async untilRead(id: string, lsn: Lsn, signal: AbortSignal): Promise<Lsn> {
+    for (;;) {
+      const info = await this.timeline(id);
+      if (info === undefined) throw new Fault('timeline-missing', `timeline ${id} is not there any more`);
+      if (info.lastRecordLsn >= lsn) return info.lastRecordLsn;
+      await this.world.clock.sleep(POLL_MS, signal);
+    }
   }
 
   /** A tar of a data directory becomes a timeline. */

@@ -2,19 +2,14 @@
 
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type InProcess, startInProcess } from '../../../integration/safekeeper/in-process.ts';
+import { addressOf, KEY, proposerTo, SERVER, START } from '../../../integration/safekeeper/proposers.ts';
 import { ModelWal } from '../../../integration/sim/model-wal.ts';
-import { tenantId, timelineId } from '../../base/ids.ts';
 import type { Lsn } from '../../base/lsn.ts';
 import { hostClock } from '../../host/clock.ts';
 import { hostNet } from '../../host/net.ts';
 import { hostRandom } from '../../host/random.ts';
 import type { AdoptWorld } from './contract.ts';
-import { Proposer } from './proposer.ts';
 import { syncSafekeepers } from './sync-safekeepers.ts';
-
-const KEY = { tenantId: tenantId('a'.repeat(32)), timelineId: timelineId('b'.repeat(32)) };
-const START = 0x200_0000 as Lsn;
-const SERVER = { pgVersion: 170010, segmentSize: 16 * 1024 * 1024, systemId: 77n };
 
 let safekeepers: InProcess[];
 beforeEach(async () => {
@@ -24,22 +19,11 @@ afterEach(async () => {
   for (const safekeeper of safekeepers) await safekeeper.stop();
 });
 
-const at = ({ port }: InProcess): { host: string; port: number } => ({ host: '127.0.0.1', port });
 const statusOf = (safekeeper: InProcess) => safekeeper.timelines.find(KEY)!.status();
 
 /** A writer that these alone hear, in its term; where what it wrote ends. */
 async function write(wal: ModelWal, hearing: readonly InProcess[], lastTerm: number): Promise<Lsn> {
-  const { pgVersion, systemId, segmentSize: walSegSize } = SERVER;
-  const proposer = new Proposer(
-    {
-      targets: hearing.map(at),
-      greeting: { ...KEY, pgVersion, systemId, walSegSize },
-      freshLsn: START,
-      lastTerm,
-      saveTerm: async () => undefined,
-    },
-    { clock: hostClock, net: hostNet(), random: hostRandom, token: undefined },
-  );
+  const proposer = proposerTo(hearing, { lastTerm });
   const from = await proposer.start();
   for (let i = 0; i < 50; i++) wal.add(new Uint8Array(500).fill(i));
   proposer.push(wal.bytes(from, wal.end).slice());
@@ -59,7 +43,7 @@ const worldOf = (signal: AbortSignal): AdoptWorld => ({
 });
 
 const optionsWith = (term: number) => ({
-  storage: { safekeepers: safekeepers.map(at), tenant: KEY.tenantId, token: undefined } as never,
+  storage: { safekeepers: safekeepers.map(addressOf), tenant: KEY.tenantId, token: undefined } as never,
   timeline: KEY.timelineId as string,
   major: 17,
   term,
@@ -74,8 +58,7 @@ test('records that one of them has alone are on all of them, and committed', asy
   let told: Lsn | undefined;
   const settled = async (lsn: Lsn): Promise<void> => {
     told = lsn;
-    while (!safekeepers.every(s => statusOf(s).control.commitLsn === lsn || statusOf(s).flushLsn === lsn))
-      await hostClock.sleep(5);
+    while (!safekeepers.every(s => statusOf(s).memory.commitLsn === lsn)) await hostClock.sleep(5);
   };
   expect(await syncSafekeepers(optionsWith(2), worldOf(new AbortController().signal), settled)).toBe(end);
   expect(told).toBe(end);

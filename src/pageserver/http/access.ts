@@ -45,6 +45,7 @@ export const tenantShardSchema: Schema<TenantShard> = textual(
 
 export const TENANT = { tenant_shard_id: tenantShardSchema };
 export const TIMELINE = { ...TENANT, timeline_id: timelineIdSchema };
+export const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
 /** Paths that know no shards. */
 export const WHOLE_TIMELINE = { tenant_id: tenantIdSchema, timeline_id: timelineIdSchema };
 

@@ -7,9 +7,7 @@ import { Fault } from '../../base/fault.ts';
 import { json, type Route, route, StatusError } from '../../base/http.ts';
 import { anything, lsnSchema, object, oneOf, optional, queryNumber, string } from '../../base/schema.ts';
 import { FILE_PREFIX } from '../names.ts';
-import { type ApiDeps, activeTimeline, TENANT, TIMELINE } from './access.ts';
-
-const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
+import { type ApiDeps, activeTimeline, TENANT, TIMELINE, TIMELINE_PATH } from './access.ts';
 
 export const extraRoutes = (deps: ApiDeps): Route[] => [
   ...contentRoutes(deps),

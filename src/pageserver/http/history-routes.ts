@@ -8,9 +8,7 @@ import { anything, integer, lsnSchema, nullable, object, optional, queryBoolean 
 import { lsnForTimestamp, timestampForLsn, timestampOfUnixMs, unixMsOfTimestamp } from '../lsn-by-time.ts';
 import { collectTimeline } from '../tenant-gc.ts';
 import type { TenantTimeline } from '../tenant-timeline.ts';
-import { type ApiDeps, activeTimeline, instantSchema, TIMELINE } from './access.ts';
-
-const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
+import { type ApiDeps, activeTimeline, instantSchema, TIMELINE, TIMELINE_PATH } from './access.ts';
 
 export function historyRoutes(deps: ApiDeps): Route[] {
   return [...timeRoutes(deps), ...gcRoutes(deps), ...upkeepRoutes(deps)];

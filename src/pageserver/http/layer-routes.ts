@@ -18,10 +18,8 @@ import { evictLayer } from '../eviction.ts';
 import { formatKey } from '../key.ts';
 import { readHeatmap } from '../secondary.ts';
 import type { TenantTimeline } from '../tenant-timeline.ts';
-import { type ApiDeps, activeTimeline, TIMELINE } from './access.ts';
+import { type ApiDeps, activeTimeline, TIMELINE, TIMELINE_PATH } from './access.ts';
 import { layerMap } from './shapes.ts';
-
-const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
 
 export const layerRoutes = (deps: ApiDeps): Route[] => [
   ...mapRoutes(deps),

@@ -15,9 +15,7 @@ import { formatKey, unpackKey } from '../key.ts';
 import { isDense } from '../layers/layer.ts';
 import type { LayerMap } from '../layers/layer-map.ts';
 import type { TenantTimeline } from '../tenant-timeline.ts';
-import { type ApiDeps, activeTimeline, TIMELINE } from './access.ts';
-
-const TIMELINE_PATH = '/v1/tenant/:tenant_shard_id/timeline/:timeline_id';
+import { type ApiDeps, activeTimeline, TIMELINE, TIMELINE_PATH } from './access.ts';
 
 const patchBody = object({
   rel_size_migration: optional(nullable(oneOf('legacy', 'migrating', 'migrated'))),

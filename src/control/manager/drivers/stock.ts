@@ -41,7 +41,6 @@ interface Follower {
 const SLOT = 'lakebed_manager';
 const CATCH_UP_MS = 10_000;
 const FOLLOWER_END_MS = 15_000;
-const POLL_MS = 20;
 
 export class StockDriver extends ProcessDriver {
   override readonly kind: DriverKind = 'stock';
@@ -109,18 +108,18 @@ export class StockDriver extends ProcessDriver {
     signal: AbortSignal,
   ): Promise<Lsn> {
     const { clock } = this.deps;
-    const end = clock.monotonic() + CATCH_UP_MS;
-    for (;;) {
-      const info = await pageserver.timeline(timelineId);
-      if (info === undefined) throw new Fault('timeline-missing', `branch ${branchId} has no timeline`);
-      if (info.lastRecordLsn >= lsn) return info.lastRecordLsn;
-      if (clock.monotonic() > end) {
-        const [has, due] = [formatLsn(info.lastRecordLsn), formatLsn(lsn)];
-        throw new Fault('timeout', `the pageserver has read branch ${branchId} up to ${has}, not ${due}`, {
-          hint: 'It is tried again; look at the log of the pageserver.',
-        });
-      }
-      await clock.sleep(POLL_MS, signal);
+    const over = new AbortController();
+    const late = clock.sleep(CATCH_UP_MS, over.signal).then(() => {
+      throw new Fault('timeout', `the pageserver has not read branch ${branchId} up to ${formatLsn(lsn)}`, {
+        hint: 'It is tried again; look at the log of the pageserver.',
+      });
+    });
+    late.catch(() => undefined);
+    try {
+      const either = AbortSignal.any([signal, over.signal]);
+      return await Promise.race([pageserver.untilRead(timelineId, lsn, either), late]);
+    } finally {
+      over.abort(new Error('no longer waited for'));
     }
   }
 

@@ -2,6 +2,7 @@
 
 import { Fault } from '../../../base/fault.ts';
 import { parseCmk } from '../../../seal/key-document.ts';
+import type { OriginAccess } from '../../adopt/origin.ts';
 import type { Manager } from '../manager.ts';
 import {
   type Branch,
@@ -51,13 +52,6 @@ export interface ProjectInput {
   readonly adopt?: boolean | undefined;
   /** Roles and databases of the origin, if they are known. */
   readonly origin?: OriginAccess | undefined;
-}
-
-export interface OriginAccess {
-  /** The first superuser. */
-  readonly admin: string;
-  readonly roles: readonly string[];
-  readonly databases: readonly { readonly name: string; readonly owner_name: string }[];
 }
 
 export interface Made {
