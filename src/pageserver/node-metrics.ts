@@ -52,7 +52,16 @@ function timelineMetrics(metrics: Metrics, tenants: Tenants, node: NodeDeps): vo
     return t.remote.durableLsn;
   });
   gauge('standby_horizon', 'The oldest position a standby reads at; 0 for none', t => t.standbyHorizon);
-  gauge('current_logical_size', 'Bytes of the databases, as Postgres counts them', t => t.pgdata.logicalSize);
+  metrics.collected(
+    'gauge',
+    'pageserver_current_logical_size',
+    'Bytes of the databases, as Postgres counts them, where their catalog is loaded',
+    TIMELINE_LABELS,
+    emit =>
+      each(({ pgdata }, labels) => {
+        if (pgdata.isLoaded) emit(labels, pgdata.logicalSize);
+      }),
+  );
   gauge('resident_physical_size', 'Bytes of layers on the local disk', t => t.remote.cache.residentBytes);
   gauge('remote_physical_size', 'Bytes of layers in the index of the object store', physicalSize);
   gauge('pitr_history_size', 'Bytes of WAL since the point that history is kept from', t => {

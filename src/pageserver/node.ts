@@ -6,7 +6,6 @@ import type { TenantId } from '../base/ids.ts';
 import type { Clock, Disk, Initdb, Log, Random } from '../base/ports.ts';
 import type { SealScope, Vault } from '../seal/vault.ts';
 import type { Engine } from './engine.ts';
-import type { Ingest } from './ingest.ts';
 import type { WalReceiver } from './receiver.ts';
 import type { RemoteDeps } from './remote/remote-timeline.ts';
 import type { TenantSettings } from './tenant-config.ts';
@@ -36,7 +35,7 @@ export interface NodeDeps {
   readonly locale: string;
   readonly controlPlane: ControlPlane;
   /** Begins to supply an active timeline with WAL; absent in tests that do it themselves. */
-  readonly startReceiver?: (timeline: TenantTimeline, ingest: Ingest) => ReceiverHandle;
+  readonly startReceiver?: (timeline: TenantTimeline) => ReceiverHandle;
   /** `[tenant_config]` of the node over the defaults. */
   readonly tenantDefaults: TenantSettings;
   /** Timelines that load what they need to take in WAL, at once. */

@@ -26,6 +26,7 @@ import {
   writeTypedMessage,
 } from '../protocol/broker.ts';
 import { type Candidate, ReceiverPlan, type ReceiverSettings, type Switch } from './receiver-plan.ts';
+import { unlessAborted } from './remote/retry.ts';
 import type { ServiceMetrics } from './service-metrics.ts';
 import { receiveWal, StreamEnded, type WalConnectionDeps } from './wal-connection.ts';
 import type { WalSink } from './wal-sink.ts';
@@ -210,6 +211,7 @@ export class WalReceiver {
     try {
       const { host, port } = parseConnstr(from.connstr);
       const source = { safekeeperId: from.safekeeperId, host, port };
+      await unlessAborted(this.sink.open?.() ?? Promise.resolve(), signal);
       await receiveWal(source, this.sink, this.events(), this.connectionDeps(), signal);
     } catch (error) {
       const fields = { safekeeper: from.safekeeperId };

@@ -3,7 +3,6 @@
 
 import type { GrpcChannel } from '../base/grpc.ts';
 import type { Net } from '../base/ports.ts';
-import type { Ingest } from './ingest.ts';
 import type { NodeDeps } from './node.ts';
 import { WalReceiver } from './receiver.ts';
 import type { ReceiverSettings } from './receiver-plan.ts';
@@ -23,10 +22,10 @@ export interface ReceiversDeps extends Pick<NodeDeps, 'nodeId' | 'clock' | 'rand
 }
 
 export function receivers(deps: ReceiversDeps): NonNullable<NodeDeps['startReceiver']> {
-  return (timeline, ingest) => {
+  return timeline => {
     const id = { tenantId: timeline.home.at.tenant, timelineId: timeline.id };
     const settings = settingsOf(timeline, deps.availabilityZone);
-    const receiver = new WalReceiver(id, sinkOf(timeline, ingest), { ...deps, log: timeline.log, settings });
+    const receiver = new WalReceiver(id, sinkOf(timeline), { ...deps, log: timeline.log, settings });
     receiver.start();
     return receiver;
   };
@@ -45,9 +44,11 @@ const settingsOf = (timeline: TenantTimeline, availabilityZone: string | undefin
   availabilityZone,
 });
 
-const sinkOf = (timeline: TenantTimeline, ingest: Ingest): TimelineSink =>
+const sinkOf = (timeline: TenantTimeline): TimelineSink =>
   new TimelineSink({
-    ingest,
+    timeline: timeline.timeline,
+    dialect: timeline.pgdata.dialect,
+    ingest: () => timeline.warmIngest(),
     log: timeline.log,
     remoteConsistentLsn: () => timeline.visibleRemoteConsistentLsn,
     standbyHorizon: lsn => {

@@ -27,7 +27,7 @@ import { PgData } from './pgdata.ts';
 import type { IndexPart } from './remote/index-part.ts';
 import { type TenantShard, timelineDirectory } from './remote/paths.ts';
 import { RemoteTimeline } from './remote/remote-timeline.ts';
-import { retrying } from './remote/retry.ts';
+import { mayPassInTime, retrying } from './remote/retry.ts';
 import type { IndexChange, Permissions } from './remote/upload-queue.ts';
 import type { ServedTimeline } from './served.ts';
 import type { ShardIdentity } from './shard.ts';
@@ -166,7 +166,7 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
     await this.remote.start();
   }
 
-  /** Serves from now on; WAL comes as soon as what it changes is loaded. */
+  /** Serves from now on; WAL comes as soon as a safekeeper has some. */
   activate(): void {
     if (this.phase !== 'Loading') return;
     this.phase = 'Active';
@@ -180,15 +180,24 @@ export class TenantTimeline implements ServedTimeline, LayerStore {
   }
 
   private async receive(start: NonNullable<NodeDeps['startReceiver']>): Promise<void> {
+    // Who asked for the timeline has an answer first.
+    await this.deps.clock.turn?.();
+    if (this.signal.aborted || this.receiver || this.isArchived) return;
+    this.receiver = start(this);
+    // A cluster's size is to be known. A branch's catalog is its parent's until it is written or read, and not loaded.
+    if (!this.ancestor) await this.warmIngest().catch(() => undefined);
+  }
+
+  /** As `openIngest`, in its turn and for as long as it takes; trouble that does not pass ends the timeline. */
+  async warmIngest(): Promise<Ingest> {
     const { clock, random, warmups } = this.deps;
     const { signal } = this;
-    // Who asked for the timeline has an answer first.
-    await clock.turn?.();
+    const how = { clock, random, signal, repeat: mayPassInTime };
     try {
-      const ingest = await warmups.run(() => retrying({ clock, random, signal }, () => this.openIngest()));
-      if (!signal.aborted && !this.receiver) this.receiver = start(this, ingest);
+      return await warmups.run(() => retrying(how, () => this.openIngest()));
     } catch (error) {
       if (!signal.aborted) this.fail(error as Error);
+      throw error;
     }
   }
 

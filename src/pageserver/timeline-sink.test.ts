@@ -11,7 +11,16 @@ test('records of a manager that is not known are told of, once for each manager'
   const told: unknown[] = [];
   const note = (_message: string, fields?: object): void => void told.push(fields);
   const log: Log = { debug: note, info: note, warn: note, error: note, with: () => log };
-  const sink = new TimelineSink({ ingest: cluster.ingest, log, remoteConsistentLsn: () => 0 });
+  const { ingest } = cluster;
+  const { timeline, dialect } = ingest.pgdata;
+  const sink = new TimelineSink({
+    timeline,
+    dialect,
+    ingest: async () => ingest,
+    log,
+    remoteConsistentLsn: () => 0,
+  });
+  await sink.open();
   let lsn = 1000;
   for (const rmid of [10, 200, 200, 201, 200]) {
     const info = rmid === 10 ? 0 : 0x10;

@@ -1,4 +1,5 @@
-// A timeline and its ingest, as a receiver of WAL sees them.
+// A timeline and its ingest, as a receiver of WAL sees them. The ingest, with the names and sizes it keeps in memory, is
+// loaded when a safekeeper has something: a branch that is never written costs none of it.
 
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Log } from '../base/ports.ts';
@@ -10,7 +11,10 @@ import type { Timeline } from './timeline/timeline.ts';
 import type { WalSink } from './wal-sink.ts';
 
 export interface TimelineSinkOptions {
-  readonly ingest: Ingest;
+  readonly timeline: Timeline;
+  readonly dialect: Dialect;
+  /** Loaded once, and the same ever after. */
+  readonly ingest: () => Promise<Ingest>;
   readonly log: Log;
   /** What the index in the object store holds, under a generation that is known to be current. */
   remoteConsistentLsn(): number;
@@ -22,7 +26,7 @@ export interface TimelineSinkOptions {
 export class TimelineSink implements WalSink {
   readonly dialect: Dialect;
   private readonly options: TimelineSinkOptions;
-  private readonly ingest: Ingest;
+  private ingest!: Ingest;
   private readonly timeline: Timeline;
   /** Of the ingest's, those that were looked at. */
   private unknownRecords = 0;
@@ -30,9 +34,12 @@ export class TimelineSink implements WalSink {
 
   constructor(options: TimelineSinkOptions) {
     this.options = options;
-    this.ingest = options.ingest;
-    this.timeline = options.ingest.pgdata.timeline;
-    this.dialect = options.ingest.pgdata.dialect;
+    this.timeline = options.timeline;
+    this.dialect = options.dialect;
+  }
+
+  async open(): Promise<void> {
+    this.ingest = await this.options.ingest();
   }
 
   get walSegmentSize(): number {

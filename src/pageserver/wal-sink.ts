@@ -7,8 +7,10 @@ import type { WalRecord } from '../xlog/record.ts';
 
 export interface WalSink {
   readonly dialect: Dialect;
-  /** Of the log; 16 MiB unless it says. */
+  /** Of the log, known once it is open; 16 MiB unless it says. */
   readonly walSegmentSize?: number;
+  /** Before the first record of a connection: what records change is loaded. */
+  open?(): Promise<void>;
   /** Every record up to here is in. */
   readonly lastRecordLsn: number;
   /** Somebody waits for WAL that is not here. */

@@ -40,11 +40,13 @@ const INFO_QUERY = {
 
 interface InfoQuery {
   readonly 'include-non-incremental-logical-size'?: boolean | undefined;
+  readonly 'force-await-initial-logical-size'?: boolean | undefined;
   readonly 'include-image-consistent-lsn'?: boolean | undefined;
 }
 
-const infoOf = (tenant: Tenant, timeline: TenantTimeline, query: InfoQuery) =>
+const infoOf = (tenant: Tenant, timeline: TenantTimeline, query: InfoQuery, sizeAtHand = false) =>
   timelineInfo(tenant, timeline, {
+    sizeAtHand,
     nonIncrementalSize: query['include-non-incremental-logical-size'],
     imageConsistentLsn: query['include-image-consistent-lsn'],
   });
@@ -54,8 +56,16 @@ export function timelineRoutes(deps: ApiDeps): Route[] {
 }
 
 function listRoutes({ tenants }: ApiDeps): Route[] {
-  const infos = (tenant: Tenant, query: InfoQuery): Promise<unknown[]> =>
-    Promise.all([...tenant.timelines.values()].map(timeline => infoOf(tenant, timeline, query)));
+  // Sizes that are not at hand are told where one timeline is asked for, or when asked to wait for: to load a thousand
+  // branches takes a while.
+  const infos = (tenant: Tenant, query: InfoQuery): Promise<unknown[]> => {
+    const sizeAtHand = !(
+      query['include-non-incremental-logical-size'] || query['force-await-initial-logical-size']
+    );
+    return Promise.all(
+      [...tenant.timelines.values()].map(timeline => infoOf(tenant, timeline, query, sizeAtHand)),
+    );
+  };
   return [
     route({
       method: 'GET',
