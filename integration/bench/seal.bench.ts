@@ -21,7 +21,7 @@ import { IMAGE_BLOCK_BYTES } from '../../src/pageserver/layers/block.ts';
 import { layerTail, SectionBuilder } from '../../src/pageserver/layers/layer-builder.ts';
 import { LayerFile } from '../../src/pageserver/layers/layer-file.ts';
 import { describeLayer, type LayerIdentity } from '../../src/pageserver/layers/layer-name.ts';
-import { type Aead, aes256gcm, keyOf, TAG_BYTES } from '../../src/seal/aead.ts';
+import { type Aead, aes256gcm, keyOf, type ReadyCipher, TAG_BYTES } from '../../src/seal/aead.ts';
 import { openVault } from '../../src/seal/disk-vault.ts';
 import { KEK_WRAPS_MAX } from '../../src/seal/envelope.ts';
 import { boundMs, KEY_TIMES } from '../../src/seal/key-state.ts';
@@ -46,12 +46,16 @@ const RANGE_ROUNDS = 10;
 const RANGE_READS = 1000;
 
 /** Moves bytes and proves nothing. Sealing must copy, because its caller reuses the buffer; opening need not. */
-const NULL_CIPHER: Aead = {
-  seal(_key, _nonce, _aad, pieces, out) {
+const NULL_READY: ReadyCipher = {
+  seal(_aad, pieces, out) {
     // Not the Buffer's own `slice`, which copies nothing.
     for (const piece of pieces) out.push(Uint8Array.prototype.slice.call(piece));
     out.push(new Uint8Array(TAG_BYTES));
   },
+};
+const NULL_CIPHER: Aead = {
+  ready: () => NULL_READY,
+  seal: (_key, _nonce, aad, pieces, out) => NULL_READY.seal(aad, pieces, out),
   open: (_key, _nonce, _aad, sealed) => sealed.subarray(0, sealed.length - TAG_BYTES),
 };
 

@@ -20,17 +20,27 @@ interface SetupOptions {
   readonly aheadBytes?: number;
 }
 
-/** Refuses to seal twice under one nonce, even what is never written. */
+/** Refuses to seal twice under one nonce, even what is never written: whichever cipher it was, whenever made ready. */
 function onceOnly(aead: Aead): Aead {
-  const used = new Map<CipherKey, Set<string>>();
+  const used = new Set<string>(); // by the key's bytes: two handles of one key are one key
+  const use = (key: CipherKey, nonce: Uint8Array): void => {
+    const bytes = key instanceof Uint8Array ? key : key.export();
+    const pair = `${bytes.join()} ${nonce.join()}`;
+    if (used.has(pair)) throw new Error(`nonce ${nonce.join()} sealed something already`);
+    used.add(pair);
+  };
   return {
+    ready(key, nonce) {
+      const cipher = aead.ready(key, nonce);
+      return {
+        seal(...all) {
+          use(key, nonce);
+          cipher.seal(...all);
+        },
+      };
+    },
     seal(key, nonce, ...rest) {
-      const nonces = used.get(key) ?? new Set();
-      used.set(key, nonces);
-      const name = nonce.join();
-      if (nonces.has(name)) throw new Error(`nonce ${name} sealed something already`);
-      nonces.add(name);
-      aead.seal(key, nonce, ...rest);
+      this.ready(key, nonce).seal(...rest);
     },
     open: aead.open,
   };

@@ -21,7 +21,8 @@
 // WHY NO NONCE REPEATS. Within a stretch frame numbers only grow, and a frame once handed to the disk is never
 // made again: after any failed write, truncation, or reopening (a crash included) the log goes on in a new
 // stretch with 16 new random bytes of salt, hence another key. The old file's bytes may then be overwritten in
-// place, by bytes under a key that has sealed nothing else.
+// place, by bytes under a key that has sealed nothing else. A cipher made ready before its frame (`readyFrame`) is bound
+// to one salt and number: it seals that frame or, when the stretch ends first, nothing at all.
 //
 // RULES of the reader, who walks the frames from the first:
 //   - same salt: the number is the next one and the offset continues where the plaintext ended
@@ -36,7 +37,7 @@
 
 import { EMPTY_BYTES, utf8, viewOf } from '../base/bytes.ts';
 import type { Source } from '../base/ports.ts';
-import { type Aead, type KeyObject, TAG_BYTES } from './aead.ts';
+import { type Aead, type KeyObject, type ReadyCipher, TAG_BYTES } from './aead.ts';
 import { copyOf, HEADER_BYTES, readU64, tampered, writeU64 } from './sealed-header.ts';
 
 export const FRAME_HEADER_BYTES = 48;
@@ -70,10 +71,13 @@ function boundTo(header: Uint8Array, position: number): Uint8Array {
   return aad;
 }
 
-/** Appends to `out` the pieces of one frame that will lie at `position`. */
+/** The cipher of a stretch's frame of that number, whatever will be in it. */
+export const readyFrame = (aead: Aead, key: KeyObject, number: number): ReadyCipher =>
+  aead.ready(key, nonceOf(number));
+
+/** Appends to `out` the pieces of one frame that will lie at `position`; `cipher` is of its salt and number. */
 export function sealFrame(
-  aead: Aead,
-  key: KeyObject,
+  cipher: ReadyCipher,
   frame: Frame,
   position: number,
   plain: readonly Uint8Array[],
@@ -89,7 +93,7 @@ export function sealFrame(
   aad.set(frame.salt, 32);
   writeU64(view, FRAME_HEADER_BYTES, position);
   out.push(aad.subarray(0, FRAME_HEADER_BYTES));
-  aead.seal(key, nonceOf(frame.number), aad, plain, out);
+  cipher.seal(aad, plain, out);
 }
 
 /** The frame header at `at`, or undefined where none can be: `limit` is how many bytes the file has from there. */
