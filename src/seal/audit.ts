@@ -4,8 +4,10 @@
 //     "requestId": the key service's, "ms": how long it took, "message" }
 //
 //   generate wrap unwrap     a call of the key service (one line each, failures too)
-//   create rotate rewrap-keks change retire rewrap shred     something was changed, by whom
-//   deny revoke restore      a tenant's keys were refused, wiped, opened again
+//   create rotate rewrap-keks change retire rewrap shred     something was changed, by whom; with the version of the
+//                            customer's key and the request that made the new wrapped key, where there is one
+//   deny                     files were asked for while the tenant's keys may not be used: one line a poll, with how often
+//   revoke restore           a tenant's keys were wiped, opened again
 //
 // No line holds a secret or a name of a user's making. Wrapping a DEK under a KEK is no event: it happens for
 // every file, in memory, and the metrics count it. The lines go to a file of their own, in order, each synced

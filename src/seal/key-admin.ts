@@ -12,9 +12,10 @@
 // Services learn of a change when they ask next (within a poll). None of this touches a file of data.
 
 import { Fault } from '../base/fault.ts';
+import type { WrappedSecret } from '../base/ports.ts';
 import type { AuditEvent } from './audit.ts';
 import type { Kek } from './envelope.ts';
-import type { CallFor, KeyCalls } from './key-calls.ts';
+import type { CallFor, KeyCalls, Told } from './key-calls.ts';
 import {
   currentKek,
   entryOf,
@@ -75,7 +76,7 @@ export class KeyAdmin {
     const now = this.now();
     const entry = entryOf(kek, 'current', now, 1, secret);
     const document = this.next(undefined, { tenant, change: 'created', cmk: call.cmk, keks: [entry] });
-    return this.put('create', call, document, { version: kek, secret: plaintext });
+    return this.put('create', call, document, { version: kek, secret: plaintext }, secret);
   }
 
   async rotateKek(tenant: string): Promise<KeyDocument> {
@@ -89,7 +90,7 @@ export class KeyAdmin {
       kek.state === 'current' ? { ...kek, state: 'old' as const } : kek,
     );
     const next = this.next(document, { change: 'kek-rotated', keks: [...older, entry] });
-    return this.put('rotate', call, next, { version, secret: plaintext });
+    return this.put('rotate', call, next, { version, secret: plaintext }, secret);
   }
 
   rewrapKeks(tenant: string, steps?: Steps): Promise<KeyDocument> {
@@ -107,9 +108,12 @@ export class KeyAdmin {
     const cmk = to ?? document.cmk;
     const live = document.keks.filter(kek => kek.state !== 'retired');
     const keks: KekEntry[] = document.keks.filter(kek => kek.state === 'retired');
+    let told: Told | undefined;
     try {
       for (const [i, entry] of live.entries()) {
-        keks.push(await this.wrapOne(document, entry, cmk, purpose));
+        const wrapped = await this.wrapOne(document, entry, cmk, purpose);
+        keks.push(entryOf(entry.version, entry.state, entry.createdAt, entry.since, wrapped));
+        if (entry.version === current.version) told = wrapped;
         steps?.(i + 1, live.length);
       }
     } catch (error) {
@@ -119,7 +123,7 @@ export class KeyAdmin {
     keks.sort((a, b) => a.version - b.version);
     const next = this.next(document, { change: to === undefined ? 'cmk-rotated' : 'cmk-changed', cmk, keks });
     const call = { tenant, kek: current.version, cmk, purpose };
-    return this.put(to === undefined ? 'rewrap-keks' : 'change', call, next, current);
+    return this.put(to === undefined ? 'rewrap-keks' : 'change', call, next, current, told);
   }
 
   private async wrapOne(
@@ -127,13 +131,12 @@ export class KeyAdmin {
     entry: KekEntry,
     cmk: string,
     purpose: string,
-  ): Promise<KekEntry> {
+  ): Promise<WrappedSecret> {
     const { tenant } = document;
     const kek = entry.version;
     const secret = await this.calls.unwrap({ tenant, kek, cmk: document.cmk, purpose }, wrappedOf(entry)!);
     try {
-      const wrapped = await this.calls.wrap({ tenant, kek, cmk, purpose }, secret);
-      return entryOf(kek, entry.state, entry.createdAt, entry.since, wrapped);
+      return await this.calls.wrap({ tenant, kek, cmk, purpose }, secret);
     } finally {
       secret.fill(0);
     }
@@ -158,17 +161,20 @@ export class KeyAdmin {
 
   async shred(tenant: string): Promise<KeyDocument> {
     const document = await this.load(tenant);
-    const call = { tenant, kek: 0, cmk: document.cmk, purpose: 'shred' };
-    let shredded = document;
-    if (!isShredded(document)) {
-      const next = this.next(document, { change: 'shredded', keks: [] });
-      await this.store.put(next);
-      shredded = next;
+    const again = isShredded(document);
+    const kek = again ? 0 : currentKek(document).version;
+    const call = { tenant, kek, cmk: document.cmk, purpose: 'shred' };
+    try {
+      const shredded = again ? document : this.next(document, { change: 'shredded', keks: [] });
+      if (!again) await this.store.put(shredded);
+      await this.store.prune(tenant);
+      await this.store.removeBags(tenant, Infinity);
+      this.calls.note('shred', call, 'ok', `${document.keks.length} KEKs dropped`);
+      return shredded;
+    } catch (error) {
+      if (error instanceof Fault) this.calls.note('shred', call, error.code, error.message);
+      throw error;
     }
-    await this.store.prune(tenant);
-    await this.store.removeBags(tenant, Infinity);
-    this.calls.note('shred', call, 'ok', `${document.keks.length} KEKs dropped`);
-    return shredded;
   }
 
   /** The document and its current KEK, proven by each other. */
@@ -200,14 +206,20 @@ export class KeyAdmin {
   }
 
   /** Signs with the current KEK, which is overwritten, and puts. */
-  private async put(event: AuditEvent, call: CallFor, next: KeyDocument, current: Kek): Promise<KeyDocument> {
+  private async put(
+    event: AuditEvent,
+    call: CallFor,
+    next: KeyDocument,
+    current: Kek,
+    told?: Told,
+  ): Promise<KeyDocument> {
     try {
       const signed = signDocument(next, current);
       await this.store.put(signed);
-      this.calls.note(event, call, 'ok', `key document ${signed.sequence}`);
+      this.calls.note(event, call, 'ok', `key document ${signed.sequence}`, told);
       return signed;
     } catch (error) {
-      if (error instanceof Fault) this.calls.note(event, call, error.code, error.message);
+      if (error instanceof Fault) this.calls.note(event, call, error.code, error.message, told);
       throw error;
     } finally {
       current.secret.fill(0);

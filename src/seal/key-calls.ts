@@ -30,7 +30,8 @@ export interface CallFor {
   readonly purpose: string;
 }
 
-interface Told {
+/** What a key service says besides the secret. */
+export interface Told {
   readonly keyVersion: string | undefined;
   readonly requestId: string | undefined;
 }
@@ -99,9 +100,10 @@ export class KeyCalls {
   }
 
   /** A line that is no call: a decision, or its consequence. */
-  note(event: AuditEvent, call: CallFor, result: string, message?: string): void {
+  note(event: AuditEvent, call: CallFor, result: string, message?: string, told?: Told): void {
     const at = new Date(this.clock.now()).toISOString();
-    this.audit.line({ at, event, who: this.who, ...call, result, message });
+    const { keyVersion, requestId } = told ?? {};
+    this.audit.line({ at, event, who: this.who, ...call, keyVersion, result, requestId, message });
   }
 
   private async call<T>(

@@ -60,6 +60,11 @@ function watch(metrics: Metrics, ring: KeyRing): void {
     'File keys unwrapped since the tenant was attached',
     s => s.deksOpened,
   );
+  perTenant(
+    'lakebed_key_uses_denied',
+    'Uses of its keys refused since the tenant was attached',
+    s => s.denied,
+  );
   metrics.collected(
     'gauge',
     'lakebed_key_bound_seconds',

@@ -58,6 +58,8 @@ export interface KeyStatus {
   /** Since it was attached. */
   readonly deksMade: number;
   readonly deksOpened: number;
+  /** Uses refused since it was attached. */
+  readonly denied: number;
   /** Of this node's own files, after a rotation. */
   readonly rewrap:
     | { readonly seen: number; readonly rewrapped: number; readonly running: boolean }
@@ -184,6 +186,7 @@ export class KeyRing {
         filesOpen: files,
         deksMade: keys.made,
         deksOpened: keys.opened,
+        denied: keys.denied,
         rewrap: progress && {
           seen: progress.seen,
           rewrapped: progress.rewrapped,
@@ -209,6 +212,7 @@ export class KeyRing {
       const expireIn = keys.life.phase === 'open' ? keys.life.usableUntil - clock.monotonic() : Infinity;
       await clock.sleep(Math.max(1, Math.min(askIn, expireIn)), stop.signal);
       keys.step({ on: 'time', at: clock.monotonic() });
+      keys.tellDenied();
     }
   }
 
@@ -269,13 +273,11 @@ export class KeyRing {
 
   private told(keys: TenantKeys, news: KeyNews, trouble: KeyTrouble | undefined, reason: string): void {
     const { calls, told } = this.options;
-    const cmk = keys.document?.cmk;
     if (news === 'revoked' || news === 'restored' || news === 'shredded') {
-      const kek = keys.document?.keks.find(entry => entry.state === 'current')?.version ?? 0;
-      const call = { tenant: keys.tenant, kek, cmk: cmk ?? '', purpose: 'life of the key' };
       const event = news === 'restored' ? 'restore' : 'revoke';
-      calls.note(event, call, trouble ?? 'ok', reason === '' ? undefined : reason);
+      keys.note(event, 'life of the key', trouble ?? 'ok', reason === '' ? undefined : reason);
     }
+    const cmk = keys.document?.cmk;
     told?.({ tenant: keys.tenant, news, trouble, reason, cmk, at: calls.clock.now() });
   }
 }

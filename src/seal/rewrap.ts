@@ -142,6 +142,9 @@ export async function rewrapPass(options: RewrapOptions): Promise<RewrapProgress
     await bagger.putIfFull(through);
   }
   await bagger.put(through, true);
+  const { seen, rewrapped, refused } = progress;
+  const told = `${files.domain}: ${seen} files seen, ${rewrapped} file keys rewrapped, ${refused.length} refused`;
+  keys.note('rewrap', 'rewrap files', refused.length === 0 ? 'ok' : 'sealed-tampered', told);
   return progress;
 }
 

@@ -12,6 +12,7 @@ import { toHex } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
 import { KeyFault } from '../base/key-fault.ts';
 import type { Random } from '../base/ports.ts';
+import type { AuditEvent } from './audit.ts';
 import { DEK_BYTES, DEK_ID_BYTES, type Kek, unwrapDek, type WrappedDek, wrapDek } from './envelope.ts';
 import type { FileKeys, KeyHolder } from './file-keys.ts';
 import { deksOf, type KeyBag, proveBag, signBag } from './key-bag.ts';
@@ -81,6 +82,9 @@ export class TenantKeys implements FileKeys {
   /** DEKs made and opened, for the metrics. */
   made = 0;
   opened = 0;
+  /** Uses that were refused, and how many of them the audit was told of. */
+  denied = 0;
+  private deniedTold = 0;
 
   constructor(options: TenantKeysOptions) {
     this.options = options;
@@ -92,7 +96,23 @@ export class TenantKeys implements FileKeys {
     if (phase === 'open' && this.options.calls.clock.monotonic() < usableUntil) return;
     if (phase === 'cold' && !this.detached) return; // nothing is unwrapped: the first use asks the CMK
     this.step({ on: 'time', at: this.options.calls.clock.monotonic() });
+    if (!this.detached) this.denied++;
     throw this.refusal();
+  }
+
+  /** A line of the audit for all that was refused since the last one. */
+  tellDenied(): void {
+    const count = this.denied - this.deniedTold;
+    if (count === 0) return;
+    this.deniedTold = this.denied;
+    const why = this.life.trouble ?? 'unreachable';
+    this.note('deny', 'use of the keys', why, `${count} ${count === 1 ? 'use' : 'uses'} refused`);
+  }
+
+  note(event: AuditEvent, purpose: string, result: string, message: string | undefined): void {
+    const { document, tenant } = this;
+    const kek = document?.keks.find(entry => entry.state === 'current')?.version ?? 0;
+    this.options.calls.note(event, { tenant, kek, cmk: document?.cmk ?? '', purpose }, result, message);
   }
 
   private refusal(): Fault {
