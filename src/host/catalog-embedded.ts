@@ -53,6 +53,9 @@ function sqlOf(database: PGlite, directory: string | undefined): Sql {
       const { rows } = await database.query<Record<string, unknown>>(text, [...values]);
       return rows;
     },
+    async together(statements) {
+      await database.exec(statements.join(';'));
+    },
     async transaction(work) {
       await database.transaction(tx =>
         work({

@@ -68,6 +68,11 @@ class Server implements Sql {
     return (await client.query<Record<string, unknown>>(text, [...values])).rows;
   }
 
+  async together(statements: readonly string[]): Promise<void> {
+    const client = await this.connected();
+    await client.query(statements.join(';'));
+  }
+
   async transaction(work: (sql: Pick<Sql, 'query'>) => Promise<void>): Promise<void> {
     await this.query('BEGIN');
     try {

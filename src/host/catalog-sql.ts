@@ -1,6 +1,7 @@
 // The catalog over SQL, whichever Postgres carries it: migrations at the start, whole tables read, rows put and
 // removed in one transaction. Rows travel as JSON (`json_populate_recordset`), so that no driver's idea of types comes
-// between; the columns are what the migrations made them.
+// between; the columns are what the migrations made them. A commit is one text of several statements, one way there and
+// one back: that is what a branch waits for.
 //
 //   lakebed_migrations (number integer primary key, name text, taken_at timestamptz)
 //
@@ -13,6 +14,8 @@ import type { Catalog, CatalogChange, CatalogMigration } from '../base/ports.ts'
 /** What a driver must be able to do. */
 export interface Sql {
   query(text: string, values?: readonly unknown[]): Promise<Readonly<Record<string, unknown>>[]>;
+  /** Statements without parameters, all or none of them. */
+  together(statements: readonly string[]): Promise<void>;
   /** Runs `work` in a transaction; a rejection of `work` rolls it back. */
   transaction(work: (sql: Pick<Sql, 'query'>) => Promise<void>): Promise<void>;
   /** After a commit: what it takes for it to last. */
@@ -24,7 +27,7 @@ const NAME = /^[a-z][a-z_]*$/;
 
 export async function sqlCatalog(sql: Sql, migrations: readonly CatalogMigration[]): Promise<Catalog> {
   await unavailable(() => migrate(sql, migrations));
-  const columns = new Map<string, string>();
+  const assignments = new Map<string, string>();
   return {
     load: table =>
       unavailable(async () => {
@@ -33,9 +36,9 @@ export async function sqlCatalog(sql: Sql, migrations: readonly CatalogMigration
       }),
     commit: changes =>
       unavailable(async () => {
-        await sql.transaction(async inside => {
-          for (const batch of batchesOf(changes)) await apply(inside, batch, columns);
-        });
+        const statements: string[] = [];
+        for (const batch of batchesOf(changes)) statements.push(await statementOf(sql, batch, assignments));
+        await sql.together(statements);
         await sql.settle();
       }),
     close: () => sql.close(),
@@ -43,49 +46,54 @@ export async function sqlCatalog(sql: Sql, migrations: readonly CatalogMigration
 }
 
 type Put = Extract<CatalogChange, { readonly put: string }>;
+type Remove = Extract<CatalogChange, { readonly remove: string }>;
+type Batch = readonly [Put, ...Put[]] | readonly [Remove, ...Remove[]];
 
-/** Rows put into one table next to each other are one statement; an id twice in one is not allowed to it. */
-function batchesOf(changes: readonly CatalogChange[]): (readonly Put[] | CatalogChange)[] {
-  const batches: (Put[] | CatalogChange)[] = [];
+/** Changes of one kind and table next to each other are one statement; to put an id twice is not allowed to it. */
+function batchesOf(changes: readonly CatalogChange[]): Batch[] {
+  const batches: [CatalogChange, ...CatalogChange[]][] = [];
   for (const change of changes) {
     const last = batches.at(-1);
-    const goesOn =
-      'put' in change &&
-      Array.isArray(last) &&
-      last[0]!.put === change.put &&
-      last.every(other => other.row['id'] !== change.row['id']);
-    if (goesOn) last.push(change);
-    else batches.push('put' in change ? [change] : change);
+    if (last && goesWith(change, last)) last.push(change);
+    else batches.push([change]);
   }
-  return batches;
+  return batches as unknown as Batch[];
 }
 
-async function apply(
-  sql: Pick<Sql, 'query'>,
-  batch: readonly Put[] | CatalogChange,
-  columns: Map<string, string>,
-): Promise<void> {
-  if ('remove' in batch) {
-    await sql.query(`DELETE FROM ${quoted(batch.remove)} WHERE id = $1`, [batch.id]);
-    return;
-  }
-  const puts = batch as readonly Put[];
-  const name = puts[0]!.put;
-  const table = quoted(name);
-  let assignments = columns.get(table);
-  if (assignments === undefined) {
-    const found = await sql.query(
-      "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 AND column_name <> 'id'",
-      [name],
-    );
-    assignments = found.map(({ column_name: name }) => `"${name}" = excluded."${name}"`).join(', ');
-    columns.set(table, assignments);
-  }
-  await sql.query(
-    `INSERT INTO ${table} SELECT * FROM json_populate_recordset(null::${table}, $1::json) ON CONFLICT (id) DO UPDATE SET ${assignments}`,
-    [JSON.stringify(puts.map(put => put.row))],
-  );
+function goesWith(change: CatalogChange, batch: readonly CatalogChange[]): boolean {
+  const first = batch[0]!;
+  if ('remove' in change) return 'remove' in first && first.remove === change.remove;
+  if (!('put' in first) || first.put !== change.put) return false;
+  return (batch as readonly Put[]).every(other => other.row['id'] !== change.row['id']);
 }
+
+async function statementOf(
+  sql: Pick<Sql, 'query'>,
+  batch: Batch,
+  assignments: Map<string, string>,
+): Promise<string> {
+  const first = batch[0];
+  if ('remove' in first) {
+    const ids = (batch as readonly Remove[]).map(({ id }) => literal(id));
+    return `DELETE FROM ${quoted(first.remove)} WHERE id IN (${ids.join(', ')})`;
+  }
+  const table = quoted(first.put);
+  const set = assignments.get(first.put) ?? (await assignmentsOf(sql, first.put));
+  assignments.set(first.put, set);
+  const rows = literal(JSON.stringify((batch as readonly Put[]).map(({ row }) => row)));
+  return `INSERT INTO ${table} SELECT * FROM json_populate_recordset(null::${table}, ${rows}::json) ON CONFLICT (id) DO UPDATE SET ${set}`;
+}
+
+async function assignmentsOf(sql: Pick<Sql, 'query'>, table: string): Promise<string> {
+  const columns = await sql.query(
+    "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = $1 AND column_name <> 'id'",
+    [table],
+  );
+  return columns.map(({ column_name: name }) => `"${name}" = excluded."${name}"`).join(', ');
+}
+
+/** Means the same whatever standard_conforming_strings is. */
+const literal = (text: string): string => `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
 
 async function migrate(sql: Sql, migrations: readonly CatalogMigration[]): Promise<void> {
   await sql.query(

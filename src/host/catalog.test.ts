@@ -66,6 +66,15 @@ describe.each(doors)('the catalog in $name', door => {
     await catalog.commit([project('p1', 'k1'), key('k1', 'one'), key('k2', 'two')]); // the order does not matter
     await catalog.commit([{ ...key('k2', 'renamed') }, { remove: 'keys', id: 'nobody' }]);
     await expect(catalog.commit([key('k3', 'three'), project('p2', 'nobody')])).rejects.toThrow(/catalog/);
+    const words = `it's \\ "so"; DROP TABLE keys; -- \n \u2028 é`;
+    await catalog.commit([key('k5', words), key('k6', 'six'), key('k5', `${words} again`)]);
+    expect((await catalog.load('keys')).find(row => row['id'] === 'k5')!['name']).toBe(`${words} again`);
+    await catalog.commit([
+      { remove: 'keys', id: 'k5' },
+      { remove: 'keys', id: 'k6' },
+      { remove: 'keys', id: words },
+    ]);
+    await catalog.commit([]);
     await expect(catalog.commit([key('k4', 'renamed')])).rejects.toThrow(/catalog/);
     await catalog.close();
     const again = await door.open();
