@@ -62,12 +62,12 @@ class LocalBlobs implements Blobs {
     const path = this.at(key);
     const aside = `${path}${PARTIAL}${randomBytes(6).toString('hex')}`;
     try {
-      await makeDirectory(dirname(path));
-      await fill(aside);
-      if (onlyIfAbsent) await fs.link(aside, path);
-      else await fs.rename(aside, path);
-      if (onlyIfAbsent) await fs.unlink(aside);
-      await syncDirectory(dirname(path));
+      const made = await fs.mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      // New directories last when this resolves, as the object does: their syncs and its own are one wait. A put that
+      // failed is over, with both.
+      const parents = made === undefined ? undefined : syncParents(dirname(path), made);
+      const all = await Promise.allSettled([parents, this.name(aside, path, onlyIfAbsent, fill)]);
+      for (const one of all) if (one.status === 'rejected') throw one.reason;
     } catch (error) {
       await fs.unlink(aside).catch(() => undefined);
       if (onlyIfAbsent && codeOf(error) === 'EEXIST') {
@@ -75,6 +75,19 @@ class LocalBlobs implements Blobs {
       }
       throw blobFault(error, `put ${key}`);
     }
+  }
+
+  private async name(
+    aside: string,
+    path: string,
+    onlyIfAbsent: boolean,
+    fill: (path: string) => Promise<void>,
+  ): Promise<void> {
+    await fill(aside);
+    if (onlyIfAbsent) await fs.link(aside, path);
+    else await fs.rename(aside, path);
+    if (onlyIfAbsent) await fs.unlink(aside);
+    await syncDirectory(dirname(path));
   }
 
   async get(key: string, range?: { offset: number; length: number }): Promise<Uint8Array> {
@@ -208,7 +221,11 @@ async function openAside(path: string): Promise<fs.FileHandle> {
 /** Durable in its parents, each. */
 async function makeDirectory(path: string): Promise<void> {
   const first = await fs.mkdir(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
+  if (first !== undefined) await syncParents(path, first);
+}
+
+/** Those of `path` up to that of `first`, which are new. */
+async function syncParents(path: string, first: string): Promise<void> {
   for (let at = path; ; at = dirname(at)) {
     await syncDirectory(dirname(at));
     if (at === first) return;

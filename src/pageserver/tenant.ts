@@ -12,7 +12,6 @@
 import { Fault, isFault } from '../base/fault.ts';
 import { Semaphore } from '../base/flow.ts';
 import type { TimelineId } from '../base/ids.ts';
-import { timelineId } from '../base/ids.ts';
 import type { Log } from '../base/ports.ts';
 import type { Vault } from '../seal/vault.ts';
 import { type LocationConf, permissionsOf, shardIdentity } from './location.ts';
@@ -361,11 +360,13 @@ export class Tenant implements TimelineHome {
       const { clock, random, remote } = this.deps;
       const { signal } = this;
       const timelines = [...this.timelines.keys(), ...this.damaged.keys(), ...this.deleting.keys()];
+      // Only those may be among the others; there are thousands of others, and a branch waits for this.
+      const someTwice = this.damaged.size > 0 || this.deleting.size > 0;
       const manifest: Manifest = {
         ...this.manifest,
         sequence: this.manifest.sequence + 1,
         stripeSize: this.conf.stripeSize,
-        timelines: [...new Set(timelines)].map(timelineId),
+        timelines: someTwice ? [...new Set(timelines)] : timelines,
         offloaded: [...this.offloaded.values()],
       };
       const name = manifestName(this.generation);

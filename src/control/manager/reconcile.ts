@@ -38,6 +38,8 @@ export class Reconciler {
   private readonly sight: Sight;
   private readonly settings: PlanSettings;
   private readonly running = new Map<string, AbortController>();
+  /** Opened in this life, and not begun yet. */
+  private readonly fresh = new Set<string>();
   private readonly waiting = new Map<string, ((operation: Operation) => void)[]>();
   private readonly stopped = new AbortController();
   private work = new Set<Promise<void>>();
@@ -230,7 +232,13 @@ export class Reconciler {
     const { store, random, clock } = this.deps;
     const operations = what.map(one => newOperation(store, random, clock.now(), one));
     const rows = operations.map((row): Change => ({ put: 'operations', row }));
-    await store.commit(() => [...(typeof changes === 'function' ? changes() : changes), ...rows]);
+    for (const { id } of operations) this.fresh.add(id);
+    try {
+      await store.commit(() => [...(typeof changes === 'function' ? changes() : changes), ...rows]);
+    } catch (error) {
+      for (const { id } of operations) this.fresh.delete(id);
+      throw error;
+    }
     this.nudge();
     return operations;
   }
@@ -259,12 +267,14 @@ export class Reconciler {
   /** Step after step, until the last, or trouble. */
   private async advance(first: Operation, abort: AbortController): Promise<void> {
     let operation = first;
+    let isFirstTry = this.fresh.delete(first.id);
     while (isOpen(operation) && !this.stopped.signal.aborted) {
-      const context = this.contextOf(operation, abort.signal);
+      const context = { ...this.contextOf(operation, abort.signal), isFirstTry };
       try {
         const { steps } = ACTIONS[operation.action];
         const result = await steps[operation.step]!.run(context);
         operation = await this.record(context, steps.length, result);
+        isFirstTry = true;
       } catch (error) {
         if (this.stopped.signal.aborted) return;
         await this.trouble(context, abort.signal.aborted ? abort.signal.reason : error);
@@ -273,7 +283,7 @@ export class Reconciler {
     }
   }
 
-  private contextOf(operation: Operation, signal: AbortSignal): StepContext {
+  private contextOf(operation: Operation, signal: AbortSignal): Omit<StepContext, 'isFirstTry'> {
     return { ...this.deps, operation, signal, now: this.deps.clock.now() };
   }
 

@@ -45,8 +45,9 @@ class Index<T> {
     return [...(this.of.get(owner)?.values() ?? [])];
   }
 
-  count(owner: string): number {
-    return this.of.get(owner)?.size ?? 0;
+  find(owner: string, is: (row: T) => boolean): T | undefined {
+    for (const row of this.of.get(owner)?.values() ?? []) if (is(row)) return row;
+    return undefined;
   }
 }
 
@@ -182,6 +183,8 @@ export class Store {
   }
 
   branchesOf = (projectId: string): Branch[] => this.indexes.branches.get(projectId);
+  branchWhere = (projectId: string, is: (branch: Branch) => boolean): Branch | undefined =>
+    this.indexes.branches.find(projectId, is);
   endpointsOf = (branchId: string): Endpoint[] => this.indexes.endpoints.get(branchId);
   rolesOf = (branchId: string): Role[] => this.indexes.roles.get(branchId);
   databasesOf = (branchId: string): Database[] => this.indexes.databases.get(branchId);

@@ -61,14 +61,15 @@ const manifestSchema = object({
 });
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  auditManifest(manifest);
-  const { version, sequence, stripeSize, timelines, offloaded } = manifest;
+  const { version, sequence, stripeSize, offloaded } = manifest;
+  const timelines = manifest.timelines.toSorted();
+  audit(timelines, offloaded);
   return utf8(
     JSON.stringify({
       version,
       sequence,
       stripe_size: stripeSize,
-      timelines: timelines.toSorted(),
+      timelines,
       offloaded: offloaded.map(o => ({
         timeline_id: o.timeline,
         ...(o.ancestor === undefined ? {} : { ancestor_timeline_id: o.ancestor }),
@@ -109,9 +110,12 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   }
 }
 
-function auditManifest({ timelines, offloaded }: Manifest): void {
+/** `timelines` are sorted. */
+function audit(timelines: readonly TimelineId[], offloaded: readonly Offloaded[]): void {
+  for (let i = 1; i < timelines.length; i++)
+    assert(timelines[i - 1] !== timelines[i], 'a manifest names a timeline twice');
+  if (offloaded.length === 0) return;
   const ids = new Set(timelines);
-  assert(ids.size === timelines.length, 'a manifest names a timeline twice');
   for (const { timeline } of offloaded) {
     assert(!ids.has(timeline), 'a timeline is both loaded and offloaded');
     ids.add(timeline);

@@ -29,7 +29,7 @@ export interface BranchAnswer {
 }
 
 function refuseTaken(manager: Manager, project: Project, name: string, id?: string): void {
-  const other = manager.store.branchesOf(project.id).find(branch => branch.name === name);
+  const other = manager.store.branchWhere(project.id, branch => branch.name === name);
   if (!other || other.id === id) return;
   throw new Fault('name-taken', `project ${project.name} has a branch "${name}" already`, {
     hint: 'Give another name, or delete or rename that one.',

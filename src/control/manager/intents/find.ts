@@ -22,7 +22,7 @@ export function findProject(store: Store, name: string): Project {
 export function findBranch(store: Store, project: Project, name: string): Branch {
   const byId = store.get('branches', name);
   if (byId?.projectId === project.id) return byId;
-  const named = store.branchesOf(project.id).find(branch => branch.name === name);
+  const named = store.branchWhere(project.id, branch => branch.name === name);
   if (named) return named;
   throw new Fault('branch-missing', `project ${project.name} has no branch "${name}"`, {
     hint: `GET /api/v2/projects/${project.id}/branches lists them.`,
@@ -30,7 +30,7 @@ export function findBranch(store: Store, project: Project, name: string): Branch
 }
 
 export function defaultBranch(store: Store, project: Project): Branch {
-  const branch = store.branchesOf(project.id).find(one => one.isDefault);
+  const branch = store.branchWhere(project.id, one => one.isDefault);
   if (branch) return branch;
   throw new Fault('branch-missing', `project ${project.name} has no default branch`);
 }

@@ -100,10 +100,10 @@ async function choosePoint(context: StepContext): Promise<StepResult> {
 
 /** Chosen and made in one step, so that a branch costs two commits: one that is there already was chosen before. */
 async function chooseAndMake(context: StepContext, timelineId: string): Promise<string | undefined> {
-  const { storage, store } = context;
+  const { storage, store, isFirstTry } = context;
   const { tenantId } = projectOf(context);
   const [there, chosen] = await Promise.all([
-    storage.timeline(placementOf(store, tenantId).node, tenantId, timelineId),
+    isFirstTry ? undefined : storage.timeline(placementOf(store, tenantId).node, tenantId, timelineId),
     choosePoint(context),
   ]);
   if (there) return there.ancestorLsn;
@@ -113,14 +113,14 @@ async function chooseAndMake(context: StepContext, timelineId: string): Promise<
 
 /** The new timeline; where it begins. */
 async function makeTimeline(context: StepContext, timelineId: string): Promise<string | undefined> {
-  const { storage, store } = context;
+  const { storage, store, isFirstTry } = context;
   const { tenantId } = projectOf(context);
   const { node } = placementOf(store, tenantId);
   const ancestorId = detailText(context, 'ancestorId')!;
   const lsn = detailText(context, 'at');
   // Without an LSN, an earlier try may have made it at the head of then.
   const made =
-    (lsn === undefined && (await storage.timeline(node, tenantId, timelineId))) ||
+    (lsn === undefined && !isFirstTry && (await storage.timeline(node, tenantId, timelineId))) ||
     (await storage.createTimeline(node, tenantId, { timelineId, ancestorId, lsn }));
   return made.ancestorLsn;
 }

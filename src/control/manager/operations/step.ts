@@ -42,6 +42,8 @@ export interface StepContext extends OperationDeps {
   readonly operation: Operation;
   readonly signal: AbortSignal;
   readonly now: number;
+  /** Nobody can have begun this step before: what an earlier try may have left need not be looked for. */
+  readonly isFirstTry: boolean;
 }
 
 export interface StepResult {
