@@ -116,8 +116,8 @@ export async function safekeeperAppendFigures(root: string, aes: Aead, none: Aea
     );
   };
   for (const [bytes, rounds] of [
-    [8 * KIB, 1000],
-    [128 * KIB, 240],
+    [8 * KIB, 4000],
+    [128 * KIB, 500],
   ] as const) {
     const wal = preparedWal((rounds + 4) * bytes, 400);
     const [a, b] = [

@@ -103,11 +103,11 @@ async function appendFigures(root: string, bytes: number, rounds: number): Promi
   const kib = `${bytes / 1024} KiB`;
   const growing = openSync(join(root, 'bare'), 'w+');
   const filled = openSync(join(root, 'bare-filled'), 'w+');
-  writeSync(filled, new Uint8Array(SEGMENT_BYTES));
+  for (let i = 0; i < rounds; i++) writeSync(filled, new Uint8Array(bytes), 0, bytes, i * bytes);
   fdatasyncSync(filled);
   const logOf = (name: string, aead: Aead, reserve: number) =>
     vaultOf(root, 'logs', aead).log(`${name}-${bytes}`, { create: true, reserve });
-  const reserve = SEGMENT_BYTES + MIB;
+  const reserve = rounds * (bytes + 64) + MIB;
   const logs = {
     // `growing` makes room by steps, as every log does unless it is told its size.
     aes: await logOf('aes', aes256gcm, reserve),
@@ -430,8 +430,8 @@ const bench: Bench = {
     try {
       return [
         ...cipherFigures(),
-        ...(await appendFigures(root, 8192, 1500)),
-        ...(await appendFigures(root, 128 * 1024, 120)),
+        ...(await appendFigures(root, 8192, 4000)),
+        ...(await appendFigures(root, 128 * 1024, 400)),
         ...(await safekeeperAppendFigures(root, aes256gcm, NULL_CIPHER)),
         ...(await rangeFigures(root)),
         ...(await layerFigures(root)),

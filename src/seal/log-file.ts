@@ -10,9 +10,8 @@
 //   - while a durable write is under way, what is appended in bulk is sealed already: as it will be
 //     right if that write succeeds. It reaches the disk after that alone; if the write fails, the stretch ends and what
 //     was sealed is thrown away, seen by nobody
-//   - also while it is under way, the cipher of the frame after it is made ready. It is kept beside the salt and number
-//     it was made for and taken by the frame of that salt and number alone; if the write fails, the stretch ends with a
-//     salt that no frame has again, and the cipher is dropped having sealed nothing
+//   - also while it is under way, the ciphers of the frames after it are made ready (frame-ciphers.ts says why no nonce
+//     repeats for that)
 //   - after a failed sync nothing is written any more: what the disk holds is unknown (host/disk.ts)
 //   - what could not be written stays buffered: a full disk or a revoked key may pass
 //
@@ -27,8 +26,8 @@ import { assert } from '../base/assert.ts';
 import { concatBytes, giveBack } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
 import type { DiskFile, Random } from '../base/ports.ts';
-import type { ReadyCipher } from './aead.ts';
 import type { FileSecrets } from './envelope.ts';
+import { FrameCiphers } from './frame-ciphers.ts';
 import { LogReader, type LogReaderOptions } from './log-reader.ts';
 import {
   FRAME_OVERHEAD,
@@ -36,7 +35,6 @@ import {
   FRAMES_PER_STRETCH_MAX,
   type Frame,
   type FrameIndex,
-  readyFrame,
   SALT_BYTES,
   sealFrame,
 } from './sealed-log.ts';
@@ -95,13 +93,6 @@ interface Ahead extends Sealed {
   readonly pieces: number;
 }
 
-/** A cipher that waits for the frame of its salt and number. */
-interface Ready {
-  readonly salt: Uint8Array;
-  readonly number: number;
-  readonly cipher: ReadyCipher;
-}
-
 export class LogFile implements SealedLog {
   readonly name: string;
   private readonly options: LogFileOptions;
@@ -119,7 +110,7 @@ export class LogFile implements SealedLog {
   /** Where the log will stand once the durable write under way succeeds. */
   private landing: Spot | undefined;
   private ahead: Ahead | undefined;
-  private ready: Ready | undefined;
+  private readonly ciphers: FrameCiphers;
   private appendedEnd: number;
   private durableEnd: number;
   /** Writes run one after the other; this one never rejects. */
@@ -134,6 +125,7 @@ export class LogFile implements SealedLog {
     this.options = options;
     this.index = options.index;
     this.reader = new LogReader(options);
+    this.ciphers = new FrameCiphers(options.aead, options.key);
     options.key.onWipe = () => this.forget();
     this.position = options.position;
     this.fileBytes = options.fileBytes;
@@ -297,7 +289,7 @@ export class LogFile implements SealedLog {
     for (const plain of framesOf(pieces)) {
       let length = 0;
       for (const piece of plain) length += piece.length;
-      const cipher = this.takeReady(salt, number) ?? this.makeReady(secrets, salt, number);
+      const cipher = this.ciphers.take(secrets, salt, number);
       const frame: Frame = { offset, length, synced, number: number++, salt };
       sealFrame(cipher, frame, position, plain, out);
       placed.push({ frame, position });
@@ -307,37 +299,17 @@ export class LogFile implements SealedLog {
     return { out, placed, next: { salt, number, position, offset, synced } };
   }
 
-  private makeReady(secrets: FileSecrets, salt: Uint8Array, number: number): ReadyCipher {
-    const { aead, key } = this.options;
-    return readyFrame(aead, key.stretch(secrets, salt), number);
-  }
-
-  /** The cipher that waits, if it is this frame's; another's will not be needed any more. */
-  private takeReady(salt: Uint8Array, number: number): ReadyCipher | undefined {
-    const { ready } = this;
-    this.ready = undefined;
-    return ready !== undefined && ready.salt === salt && ready.number === number ? ready.cipher : undefined;
-  }
-
-  /** The cipher of the first frame after the write under way. Without the key at hand that frame makes its own. */
-  private prepare({ salt, number }: Spot): void {
-    if (number >= FRAMES_PER_STRETCH_MAX) return;
-    const secrets = this.options.key.ifUsable();
-    if (secrets === undefined) return;
-    this.ready = { salt, number, cipher: this.makeReady(secrets, salt, number) };
-  }
-
   private async putFrames(sealed: Sealed, durably: boolean): Promise<void> {
     const { position } = sealed.next;
     if (durably) this.landing = { ...sealed.next, synced: position };
     try {
       const written = this.writeFrames(sealed.out, position, durably);
-      if (this.landing !== undefined) this.prepare(this.landing);
+      if (durably) this.ciphers.prepare(sealed.next.salt, sealed.next.number);
       await written;
     } catch (error) {
       // The stretch has ended with this write.
       this.ahead = undefined;
-      this.ready = undefined;
+      this.ciphers.drop();
       throw error;
     } finally {
       this.landing = undefined;
@@ -398,7 +370,7 @@ export class LogFile implements SealedLog {
     const salt = this.beginStretch();
     const frame: Frame = { offset: length, length: 0, synced: this.synced, number: 0, salt };
     const out: Uint8Array[] = [];
-    sealFrame(this.makeReady(secrets, salt, frame.number), frame, this.position, [], out);
+    sealFrame(this.ciphers.take(secrets, salt, frame.number), frame, this.position, [], out);
     const allSynced = this.synced === this.position;
     await this.writeFrames(out, this.position + FRAME_OVERHEAD, allSynced);
     // From here on the frame may be on the disk: what it forgets is forgotten, synced or not.
@@ -433,7 +405,7 @@ export class LogFile implements SealedLog {
   /** What goes with the keys. */
   private forget(): void {
     this.reader.forget();
-    this.ready = undefined;
+    this.ciphers.drop();
   }
 
   private async onDisk(work: Promise<void>): Promise<void> {
