@@ -338,6 +338,8 @@ export class Life {
       watch: async tenantId => use(tenantId),
       release: () => undefined,
       use,
+      heard: use,
+      look: async tenantId => use(tenantId),
       change: (tenantId, cmk) => this.through('change key', () => void world.keys.set(tenantId, cmk)),
       shred: tenantId =>
         this.through('shred key', () => {

@@ -27,14 +27,16 @@ const list: Verb = {
   exitCodes: EXIT_CODES,
   async run(input, world) {
     const client = await ManagerClient.find(input, world);
-    const answer = (await client.call('GET', '/api/v2/projects?limit=400')) as { projects: Project[] };
+    const answer = (await client.call('GET', '/api/v2/projects?limit=400&ask_keys=true')) as {
+      projects: Project[];
+    };
     const paint = paintFor(world.terminal.isTerminal, world.environment('NO_COLOR'));
     const rows = answer.projects.map(p => [
       p.id,
       p.name,
       String(p.pg_version),
       p.key ?? 'default',
-      p.key_state,
+      p.key_state === 'unknown' ? 'no answer from its key service' : p.key_state,
       age(p.created_at, world.clock.now()),
     ]);
     jsonOr(input, world, answer, () =>

@@ -2,7 +2,7 @@
 
 import { Fault } from '../../base/fault.ts';
 import { json, type Route, route } from '../../base/http.ts';
-import { array, boolean, integer, object, optional, string } from '../../base/schema.ts';
+import { array, boolean, integer, object, optional, queryBoolean, string } from '../../base/schema.ts';
 import {
   API,
   listAnswer,
@@ -22,6 +22,7 @@ import {
   endpointJson,
   operationJson,
   operationText,
+  projectAsked,
   projectJson,
   roleJson,
 } from './http-shapes.ts';
@@ -83,13 +84,14 @@ function listRoutes(manager: Manager): Route[] {
       path: `${API}/projects`,
       summary: 'The projects.',
       access: 'api',
-      query: { ...PAGE, search: optional(string()) },
-      handle: ({ query }) => {
+      query: { ...PAGE, search: optional(string()), ask_keys: optional(queryBoolean) },
+      handle: async ({ query }) => {
         const word = query.search?.toLowerCase() ?? '';
         const all = [...store.all('projects').values()];
         const rows = all.filter(project => `${project.id} ${project.name}`.toLowerCase().includes(word));
         const { page, pagination } = pageOf(rows, query);
-        return json({ projects: page.map(project => projectJson(manager, project)), pagination });
+        const told = query.ask_keys ? projectAsked : projectJson;
+        return json({ projects: await Promise.all(page.map(project => told(manager, project))), pagination });
       },
     }),
     route({
@@ -146,7 +148,8 @@ function oneRoutes(manager: Manager): Route[] {
       summary: 'One project.',
       access: 'api',
       params: PARAMS,
-      handle: ({ params }) => json({ project: projectJson(manager, findProject(store, params.project_id)) }),
+      handle: async ({ params }) =>
+        json({ project: await projectAsked(manager, findProject(store, params.project_id)) }),
     }),
     route({
       method: 'PATCH',

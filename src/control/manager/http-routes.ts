@@ -54,7 +54,9 @@
 //   POST   /upcall/v1/re-attach, /upcall/v1/validate         of pageservers (pageserver/upcalls.ts)
 //   GET    /status {"version","projects","endpoints_active","driver"}, /metrics, /openapi.json       open
 //
-// Project   {"id","name","pg_version","created_at","updated_at","key_id","key": cmk,"key_state":"enabled|revoked|unknown","tenant_id",
+// Project   {"id","name","pg_version","created_at","updated_at","key_id","key": cmk,"tenant_id",
+//            "key_state":"enabled|revoked|destroyed|unknown": asked of its key service when one project is, and in a list with
+//            ask_keys=true; otherwise as heard within the last poll,
 //            "history_retention_seconds","default_endpoint_settings","region_id":"local","platform_id":"lakebed"}
 // Branch    {"id","project_id","name","parent_id"?,"parent_lsn"?,"parent_timestamp"?,"default","primary","protected","expires_at"?,
 //            "current_state":"init|ready","pending_state"?,"timeline_id","created_at","updated_at"}

@@ -18,6 +18,13 @@ const KEY_STATES = {
   unknown: 'unknown',
 } as const;
 
+/** As `projectJson`, after its key service was asked where nobody did lately. */
+export async function projectAsked(manager: Manager, project: Project): Promise<Json> {
+  // One that is being made may have no key yet.
+  if (project.stage === 'ready') await manager.keys.look(project.tenantId);
+  return projectJson(manager, project);
+}
+
 export function projectJson({ store, keys }: Manager, project: Project): Json {
   const { computeSettings: settings } = project;
   return {
@@ -29,7 +36,7 @@ export function projectJson({ store, keys }: Manager, project: Project): Json {
     tenant_id: project.tenantId,
     key_id: project.keyId,
     key: cmkOf(store, keys, project.keyId),
-    key_state: KEY_STATES[keys.use(project.tenantId)],
+    key_state: KEY_STATES[keys.heard(project.tenantId)],
     history_retention_seconds: project.historyRetentionSeconds,
     default_endpoint_settings: settingsJson(settings),
     provisioner: 'lakebed',

@@ -1,15 +1,17 @@
 // The manager's keys: it reads the same key documents as the services, asks the same key services on the same clock
 // (seal/key-state.ts), and so hears of a revocation within the same bound. It seals no file, so it is no holder of keys
-// that a rotation would have to wait for.
+// that a rotation would have to wait for. Of a project whose computes sleep nobody watches the key: who wants to know of
+// it has it asked then, once a poll, and what was unwrapped to find out is wiped at once.
 //
 // A role's password is derived from 32 random bytes that the customer key wraps as it wraps a KEK, under KEK number 0,
 // which no document has.
 
 import { Fault } from '../../base/fault.ts';
+import { Semaphore } from '../../base/flow.ts';
 import type { Log, Random } from '../../base/ports.ts';
 import type { KeyAdmin } from '../../seal/key-admin.ts';
 import { formatCmk, parseCmk } from '../../seal/key-document.ts';
-import { boundMs, type KeyTimes } from '../../seal/key-state.ts';
+import { boundMs, type KeyPhase, type KeyTimes } from '../../seal/key-state.ts';
 import { TenantKeys } from '../../seal/tenant-keys.ts';
 import type { KeyUse, ManagerKeys, SealedPassword } from './keys.ts';
 
@@ -34,6 +36,15 @@ export interface WatchedKeysOptions {
   readonly told: (tenantId: string) => void;
 }
 
+/** How long whoever looks at a project waits for its key service. */
+const LOOK_MS = 2000;
+const LOOKS_AT_ONCE = 8;
+
+interface Looked {
+  readonly at: number;
+  readonly use: KeyUse;
+}
+
 interface Watched {
   readonly keys: TenantKeys;
   readonly stop: AbortController;
@@ -43,6 +54,8 @@ export class WatchedKeys implements ManagerKeys {
   readonly defaultCmk: string;
   private readonly options: WatchedKeysOptions;
   private readonly watched = new Map<string, Watched>();
+  private readonly looked = new Map<string, Looked>();
+  private readonly looks = new Semaphore(LOOKS_AT_ONCE);
 
   constructor(options: WatchedKeysOptions) {
     this.options = options;
@@ -109,6 +122,7 @@ export class WatchedKeys implements ManagerKeys {
   release(tenantId: string): void {
     const watched = this.watched.get(tenantId);
     if (!watched) return;
+    this.note(tenantId, this.use(tenantId));
     this.watched.delete(tenantId);
     watched.stop.abort(new Error('released'));
     watched.keys.detach();
@@ -119,18 +133,62 @@ export class WatchedKeys implements ManagerKeys {
   }
 
   use(tenantId: string): KeyUse {
-    const phase = this.watched.get(tenantId)?.keys.life.phase;
-    if (phase === 'open') return 'usable';
-    if (phase === 'shut') return 'revoked';
-    return phase === 'shredded' ? 'shredded' : 'unknown';
+    return useOf(this.watched.get(tenantId)?.keys.life.phase);
+  }
+
+  heard(tenantId: string): KeyUse {
+    const use = this.use(tenantId);
+    if (use !== 'unknown') return use;
+    const looked = this.looked.get(tenantId);
+    const { pollMs } = this.options.times;
+    return looked && this.options.admin.calls.clock.monotonic() - looked.at < pollMs ? looked.use : 'unknown';
+  }
+
+  async look(tenantId: string): Promise<KeyUse> {
+    const heard = this.heard(tenantId);
+    if (heard !== 'unknown') return heard;
+    const { clock } = this.options.admin.calls;
+    const done = new AbortController();
+    const late = clock.sleep(LOOK_MS, done.signal).then(
+      () => 'unknown' as const,
+      () => 'unknown' as const,
+    );
+    const asked = this.looks.run(() => this.askOnce(tenantId));
+    return Promise.race([asked, late]).finally(() => done.abort(new Error('answered')));
+  }
+
+  private async askOnce(tenantId: string): Promise<KeyUse> {
+    const { admin, random, times } = this.options;
+    const keys = new TenantKeys({
+      tenant: tenantId,
+      calls: admin.calls,
+      store: admin.store,
+      random,
+      times,
+      load: () => admin.load(tenantId),
+      told: () => undefined,
+    });
+    await keys.ask();
+    const { phase, trouble } = keys.life;
+    keys.detach();
+    const use = trouble === 'unreachable' ? 'unknown' : useOf(phase);
+    this.note(tenantId, use);
+    return use;
+  }
+
+  private note(tenantId: string, use: KeyUse): void {
+    if (use === 'unknown') this.looked.delete(tenantId);
+    else this.looked.set(tenantId, { at: this.options.admin.calls.clock.monotonic(), use });
   }
 
   async change(tenantId: string, cmk: string): Promise<void> {
+    this.looked.delete(tenantId);
     await this.options.admin.changeCmk(tenantId, cmk);
     await this.watched.get(tenantId)?.keys.ask();
   }
 
   async shred(tenantId: string): Promise<void> {
+    this.looked.delete(tenantId);
     const { admin } = this.options;
     if ((await admin.store.load(tenantId)) !== undefined) await admin.shred(tenantId);
   }
@@ -162,6 +220,12 @@ export class WatchedKeys implements ManagerKeys {
     const secret = { ciphertext, keyVersion: undefined, requestId: undefined };
     return this.options.admin.calls.unwrap(callOf(tenantId, cmk, purpose), secret);
   }
+}
+
+function useOf(phase: KeyPhase | undefined): KeyUse {
+  if (phase === 'open') return 'usable';
+  if (phase === 'shut') return 'revoked';
+  return phase === 'shredded' ? 'shredded' : 'unknown';
 }
 
 const callOf = (tenant: string, cmk: string, purpose: string) => ({
