@@ -5,13 +5,15 @@
 //
 // Each chunk is contiguous with the one before, lies in one segment, is at most CHUNK_BYTES_MAX long, and ends at a
 // page boundary unless it ends where WAL ends: a receiver may stop at any chunk and find itself where Postgres
-// would write next. After a second without WAL a keepalive asks for a reply.
+// would write next. Who is far behind is sent several chunks of one read. After a second without WAL a keepalive asks
+// for a reply.
 //
 // Sending and listening go on side by side; whichever ends first ends both. A pageserver that has everything in
 // its object store, while no compute is connected, is sent home with the words it knows.
 //
 // Answers to handle_start_replication, WalSender and ReplyReader of safekeeper/src/send_wal.rs.
 
+import { giveBack } from '../base/bytes.ts';
 import { isFault } from '../base/fault.ts';
 import { formatLsn, type Lsn } from '../base/lsn.ts';
 import type { Clock } from '../base/ports.ts';
@@ -23,6 +25,7 @@ import type { ReaderHandle, TimelineHandle } from './timeline-handle.ts';
 import { WalEnd } from './wal-end.ts';
 
 const CHUNK_BYTES_MAX = 128 * 1024;
+const READ_BYTES_MAX = 512 * 1024;
 const PAGE_BYTES = 8192;
 /** Replies of receivers are short. */
 const REPLY_BYTES_MAX = 64 * 1024;
@@ -113,17 +116,24 @@ async function vanilla(
       continue;
     }
     const available = end.now;
-    const wal = await timeline.readWal(at, chunkLength(at, available), term);
+    // A term may change while it is sent: its chunks are read one by one.
+    const readMax = term === undefined ? READ_BYTES_MAX : CHUNK_BYTES_MAX;
+    const wal = await timeline.readWal(at, chunkLength(at, available, readMax), term);
     signal.throwIfAborted();
-    await pq.sendCopyData(xlogDataHeader(at, available, clock.now()), wal);
-    at = (at + wal.length) as Lsn;
-    reader.position(at);
+    for (let sent = 0; sent < wal.length; ) {
+      const chunk = wal.subarray(sent, sent + chunkLength(at, at + wal.length - sent));
+      await pq.sendCopyData(xlogDataHeader(at, available, clock.now()), chunk);
+      sent += chunk.length;
+      at = (at + chunk.length) as Lsn;
+      reader.position(at);
+    }
+    giveBack(wal);
   }
 }
 
 /** Up to a page boundary, unless WAL ends before. */
-export function chunkLength(at: number, available: number): number {
-  const limit = at + CHUNK_BYTES_MAX;
+export function chunkLength(at: number, available: number, max = CHUNK_BYTES_MAX): number {
+  const limit = at + max;
   if (available <= limit) return available - at;
   return limit - (limit % PAGE_BYTES) - at;
 }

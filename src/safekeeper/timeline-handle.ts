@@ -157,7 +157,8 @@ export interface TimelineHandle {
   /**
    * WAL from `from`: at most `length` bytes, fewer at the end of a segment, never past flushLsn. With `term`, a
    * Fault if the term is another, before or after reading. What lies before the timeline's start in its first
-   * segment is made up as a base backup would; what was removed locally comes from the archive.
+   * segment is made up as a base backup would; what was removed locally comes from the archive. The bytes are the
+   * caller's own.
    */
   readWal(from: Lsn, length: number, term?: Term): Promise<Uint8Array>;
   setArchive(archive: WalArchive | undefined): void;

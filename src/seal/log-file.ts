@@ -29,6 +29,7 @@ import type { DiskFile, Random } from '../base/ports.ts';
 import type { FileSecrets } from './envelope.ts';
 import { FrameCiphers } from './frame-ciphers.ts';
 import { LogReader, type LogReaderOptions } from './log-reader.ts';
+import { LogTail, TAIL_BYTES } from './log-tail.ts';
 import {
   FRAME_OVERHEAD,
   FRAME_PLAIN_MAX,
@@ -98,6 +99,7 @@ export class LogFile implements SealedLog {
   private readonly options: LogFileOptions;
   private readonly index: FrameIndex;
   private readonly reader: LogReader;
+  private readonly tail = new LogTail();
   private position: number;
   private fileBytes: number;
   private growBytes: number;
@@ -124,7 +126,9 @@ export class LogFile implements SealedLog {
     this.name = options.name;
     this.options = options;
     this.index = options.index;
-    this.reader = new LogReader(options);
+    const { file } = options;
+    const fresh = { isFresh: true, read: (offset: number, length: number) => file.read(offset, length) };
+    this.reader = new LogReader({ ...options, file: fresh });
     this.ciphers = new FrameCiphers(options.aead, options.key);
     options.key.onWipe = () => this.forget();
     this.position = options.position;
@@ -154,6 +158,7 @@ export class LogFile implements SealedLog {
     for (const piece of pieces) {
       if (piece.length === 0) continue;
       this.pending.push(piece);
+      this.tail.append(piece);
       this.appendedEnd += piece.length;
     }
     if (this.landing !== undefined) this.sealAhead(this.landing);
@@ -363,7 +368,7 @@ export class LogFile implements SealedLog {
     this.dropAhead();
     if (length >= this.index.end) {
       this.pending = firstBytes(this.pending, length - this.index.end);
-      this.appendedEnd = length;
+      this.endAt(length);
       return;
     }
     const secrets = this.options.key.now() ?? (await this.options.key.get());
@@ -375,14 +380,25 @@ export class LogFile implements SealedLog {
     await this.writeFrames(out, this.position + FRAME_OVERHEAD, allSynced);
     // From here on the frame may be on the disk: what it forgets is forgotten, synced or not.
     this.pending = [];
-    this.appendedEnd = length;
+    this.endAt(length);
     this.durableEnd = Math.min(this.durableEnd, length);
     this.settle([{ frame, position: this.position }], this.position + FRAME_OVERHEAD, allSynced);
     if (!allSynced) await this.syncNow();
   }
 
+  private endAt(length: number): void {
+    this.appendedEnd = length;
+    this.tail.cut(length);
+  }
+
+  /** The bytes are the caller's own. */
   async read(offset: number, length: number): Promise<Uint8Array> {
     assert(!this.closed, `${this.options.where} is closed`);
+    if (offset + length <= this.index.end && this.options.key.now() !== undefined) {
+      const recent = this.tail.read(offset, length);
+      if (recent !== undefined) return recent;
+      if (this.index.end - offset <= TAIL_BYTES) this.tail.follow(this.appendedEnd);
+    }
     return this.reader.read(offset, length);
   }
 
@@ -405,6 +421,7 @@ export class LogFile implements SealedLog {
   /** What goes with the keys. */
   private forget(): void {
     this.reader.forget();
+    this.tail.drop();
     this.ciphers.drop();
   }
 
