@@ -241,11 +241,11 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
   if (wanted === 'process' || (wanted === 'auto' && neon.majors().length > 0)) {
     drivers.push(new ProcessDriver({ ...shared, computes: neon }));
   }
-  const engine = dockerEngine(process.env['DOCKER_HOST']);
   if (
     wanted === 'docker' ||
     (wanted === 'auto' && drivers.length === 0 && process.env['LAKEBED_COMPUTE_IMAGE'])
   ) {
+    const engine = dockerEngine(process.env['DOCKER_HOST']);
     if (!engine.there) {
       throw new Fault(
         'driver-missing',
@@ -258,7 +258,7 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
     drivers.push(
       new DockerDriver({
         ...{ clock: hostClock, log, engine: engine.http, http: hostHttp() },
-        image: process.env['LAKEBED_COMPUTE_IMAGE'] ?? 'neondatabase/compute-node-v{major}:latest',
+        image: process.env['LAKEBED_COMPUTE_IMAGE'] ?? 'ghcr.io/neondatabase/compute-node-v{major}:latest',
         host: shared.host,
         storageHost: 'host.docker.internal',
         storageToken: tokenOf(values),

@@ -36,6 +36,8 @@ const SPEC: ComputeSpec = {
 // biome-ignore lint/suspicious/noExplicitAny: requests as JSON, looked at field by field
 type Json = any;
 
+const image = (major: number): string => `ghcr.io/neondatabase/compute-node-v${major}:latest`;
+
 interface Box {
   readonly id: string;
   readonly labels: Record<string, string>;
@@ -62,7 +64,11 @@ class Engine {
   readonly boxes = new Map<string, Box>();
   readonly created: Json[] = [];
   statuses = ['init', 'init', 'running'];
-  images = new Set(['neondatabase/compute-node-v17:latest']);
+  images = new Set([image(17)]);
+  /** What a registry has. */
+  registry = new Set([image(15)]);
+  oldest = '1.24';
+  versions = new Set<string>();
   ctlBodies: Json[] = [];
   badTokens = 0;
   private ctlPort = 0;
@@ -83,13 +89,18 @@ class Engine {
 
   private async answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const url = new URL(req.url!, 'http://docker');
-    const path = url.pathname.replace('/v1.41', '');
+    const [, version, path = url.pathname] = /^\/v1\.(\d+)(\/.*)$/.exec(url.pathname) ?? [];
     this.calls.push(`${req.method} ${path.replace(/[0-9a-f]{12}/, 'ID')}`);
     const body = await read(req);
     const send = (status: number, json?: unknown): void =>
       void res
         .writeHead(status, { 'content-type': 'application/json' })
         .end(json ? JSON.stringify(json) : '');
+    if (path === '/version') return send(200, { ApiVersion: '1.52', MinAPIVersion: this.oldest });
+    this.versions.add(`1.${version}`);
+    if (Number(version) < Number(this.oldest.split('.')[1]))
+      return send(400, { message: `client version 1.${version} is too old` });
+    if (path === '/images/create') return this.pull(url.searchParams, res);
     if (path === '/containers/json') return send(200, this.list(url));
     if (path === '/containers/create') {
       const asked = JSON.parse(body.toString());
@@ -117,6 +128,15 @@ class Engine {
     send(204);
   }
 
+  /** Its progress, line by line; trouble comes as a line of it. */
+  private pull(query: URLSearchParams, res: ServerResponse): void {
+    const name = `${query.get('fromImage')}:${query.get('tag')}`;
+    const lines: unknown[] = [{ status: 'Pulling from somewhere' }];
+    if (this.registry.has(name)) this.images.add(name);
+    else lines.push({ errorDetail: { message: 'manifest unknown' }, error: 'manifest unknown' });
+    res.writeHead(200).end(lines.map(line => `${JSON.stringify(line)}\r\n`).join(''));
+  }
+
   private list(url: URL): unknown {
     const [label] = JSON.parse(url.searchParams.get('filters')!).label as string[];
     const [name, value] = label!.split('=');
@@ -141,6 +161,10 @@ class Engine {
       return void res.writeHead(401).end();
     }
     if (body.length > 0) this.ctlBodies.push(JSON.parse(body.toString()));
+    // serde knows no default for either field of a ConfigurationRequest.
+    const asked = this.ctlBodies.at(-1);
+    if (req.url === '/configure' && !(asked.spec && asked.compute_ctl_config?.jwks))
+      return void res.writeHead(422).end(JSON.stringify({ error: 'missing field' }));
     const status = this.statuses.length > 1 ? this.statuses.shift() : this.statuses[0];
     res.writeHead(200).end(JSON.stringify(req.url === '/status' ? { status, error: null } : { lsn: '0/1' }));
   }
@@ -180,7 +204,7 @@ describe('computes by Docker, against a stand-in of its engine', () => {
       log: silent,
       engine: dockerEngine(`unix://${join(dir, 'docker.sock')}`).http,
       http: hostHttp(),
-      image: 'neondatabase/compute-node-v{major}:latest',
+      image: 'ghcr.io/neondatabase/compute-node-v{major}:latest',
       host: '127.0.0.1',
       storageHost: 'host.docker.internal',
     });
@@ -204,10 +228,16 @@ describe('computes by Docker, against a stand-in of its engine', () => {
     ]);
     const [asked] = engine.created;
     expect(asked).toMatchObject({
-      Image: 'neondatabase/compute-node-v17:latest',
+      Image: image(17),
       Labels: { 'lakebed.endpoint': 'ep-a' },
-      HostConfig: { Memory: 4096 * 1024 * 1024, NanoCpus: 1e9 },
+      HostConfig: {
+        Memory: 4096 * 1024 * 1024,
+        CpuPeriod: 100_000,
+        CpuQuota: 100_000,
+        PortBindings: { '55433/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] },
+      },
     });
+    expect(engine.versions).toEqual(new Set(['1.41']));
     const { spec } = [...engine.boxes.values()][0]!.config;
     expect(spec).toMatchObject({
       tenant_id: SPEC.tenantId,
@@ -223,6 +253,44 @@ describe('computes by Docker, against a stand-in of its engine', () => {
     expect(engine.badTokens).toBe(0);
     expect(await driver.list()).toEqual(['ep-a']);
     expect(await driver.find('ep-a')).toEqual({ host: '127.0.0.1', port: 41234 });
+  });
+
+  test('an image that is not there is pulled', async () => {
+    await driver.start({ ...SPEC, pgVersion: 15 }, never);
+    expect(engine.created.map(({ Image }) => Image)).toEqual([image(15)]);
+    expect(engine.calls.filter(call => call.startsWith('POST'))).toEqual([
+      'POST /containers/create',
+      'POST /images/create',
+      'POST /containers/create',
+      'POST /containers/ID/start',
+    ]);
+  });
+
+  test('an engine that speaks newer versions alone is spoken to in its oldest', async () => {
+    engine.oldest = '1.44';
+    await driver.start(SPEC, never);
+    expect(engine.versions).toEqual(new Set(['1.44']));
+  });
+
+  test('one that only reads is told where its log comes from, or where it stands', async () => {
+    const settingsOf = async (mode: ComputeSpec['mode']): Promise<Record<string, string>> => {
+      await driver.start({ ...SPEC, mode }, never);
+      const { spec } = [...engine.boxes.values()].at(-1)!.config;
+      expect(spec.safekeeper_connstrings).toEqual([]);
+      const all = spec.cluster.settings as { name: string; value: string }[];
+      return Object.fromEntries(all.map(({ name, value }) => [name, value]));
+    };
+    const replica = await settingsOf('replica');
+    expect(replica['primary_conninfo']).toMatch(
+      /^host=(host\.docker\.internal,?){3} port=5451,5452,5453 options='-c timeline_id=2+ tenant_id=1+' /,
+    );
+    expect(replica).toMatchObject({
+      primary_slot_name: `repl_${SPEC.timelineId}_`,
+      recovery_prefetch: 'off',
+    });
+    expect(replica).not.toHaveProperty('synchronous_standby_names');
+    engine.statuses = ['running'];
+    expect(await settingsOf({ staticLsn: '0/16B3748' })).toMatchObject({ recovery_target_lsn: '0/16B3748' });
   });
 
   test('it is configured, and ends with compute_ctl’s consent and without its volumes', async () => {
@@ -255,7 +323,9 @@ describe('computes by Docker, against a stand-in of its engine', () => {
       const error = await driver.start(spec, never).catch(error => error as unknown);
       return isFault(error) ? `${error.code}: ${error.message}` : String(error);
     };
-    expect(await told({ ...SPEC, pgVersion: 16 })).toMatch(/^driver-missing: Docker: No such image/);
+    expect(await told({ ...SPEC, pgVersion: 16 })).toBe(
+      `driver-missing: Docker cannot pull ${image(16)}: manifest unknown`,
+    );
     engine.statuses = ['init', 'failed'];
     expect(await told(SPEC)).toMatch(/^compute-failed: compute ep-a: failed/);
     expect(engine.boxes.size).toBe(0);

@@ -204,7 +204,8 @@ export interface ComputeTokens {
 
 export async function newComputeTokens(): Promise<ComputeTokens> {
   const { publicKey, privateKey } = await generateKeyPair(ALGORITHM, { crv: 'Ed25519' });
-  const jwk = { ...(await exportJWK(publicKey)), alg: ALGORITHM, use: 'sig' };
+  // compute_ctl names the key, by its id, when it complains.
+  const jwk = { ...(await exportJWK(publicKey)), alg: ALGORITHM, use: 'sig', kid: 'lakebed' };
   return {
     jwk,
     sign: claims =>

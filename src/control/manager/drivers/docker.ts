@@ -1,8 +1,9 @@
 // Computes as containers: Neon's public images, each run by its compute_ctl, over Docker's HTTP API.
 //
 //   start       POST /containers/create, archive with config.json put into it, start; then compute_ctl does it all: sync,
-//               base backup, Postgres, roles and databases; GET /status until it says `running`
-//   configure   POST /configure {"spec"} to its compute_ctl
+//               base backup, Postgres, roles and databases; GET /status until it says `running`. An image that is not
+//               there is pulled first: POST /images/create
+//   configure   POST /configure {"spec","compute_ctl_config"} to its compute_ctl
 //   stop        POST /terminate?mode=fast|immediate, then the container is removed with its volumes
 //   find, list  GET /containers/json by the label lakebed.endpoint
 //
@@ -11,8 +12,8 @@
 // health of the container tells, and is stopped by the engine. Two ports are published on the host of the engine: Postgres's
 // and compute_ctl's.
 //
-// Written against Docker's engine API 1.41 and judged by a stand-in of it (integration/manager/docker.test.ts): it was not run
-// on an engine.
+// Written against Docker's engine API 1.41; an engine that speaks newer ones alone is spoken to in its oldest (GET /version).
+// Judged by a stand-in of it (integration/manager/docker.test.ts), not by an engine.
 //
 // Answers to docker-compose/compute_wrapper of Neon, compute_tools/src/http and libs/compute_api/src/spec.rs.
 
@@ -23,7 +24,7 @@ import type { Clock, Http, Log } from '../../../base/ports.ts';
 import { tarEnd, tarHeader, tarPadding } from '../../../base/tar.ts';
 import { type ComputeTokens, newComputeTokens } from '../../../protocol/jwt.ts';
 import type { ComputeAddress, ComputeDriver, ComputeSpec, Delta, Started } from './driver.ts';
-import { memoryBytes, sizeSettings } from './settings.ts';
+import { memoryBytes, sizeSettings, standbySettings } from './settings.ts';
 
 export interface DockerDriverDeps {
   readonly clock: Clock;
@@ -31,7 +32,7 @@ export interface DockerDriverDeps {
   /** The engine: requests to http://docker/... go to its socket. */
   readonly engine: Http;
   readonly http: Http;
-  /** `neondatabase/compute-node-v{major}:latest`. */
+  /** `ghcr.io/neondatabase/compute-node-v{major}:latest`. */
   readonly image: string;
   /** Where published ports answer. */
   readonly host: string;
@@ -44,10 +45,14 @@ export interface DockerDriverDeps {
 const LABEL = 'lakebed.endpoint';
 const PG_PORT = '55433/tcp';
 const CTL_PORT = '3080/tcp';
+const CPU_PERIOD_US = 100_000;
 const RUNNING_MS = 120_000;
 const POLL_MS = 100;
 const MAJORS = [14, 15, 16, 17];
-const ENGINE = 'http://docker/v1.41';
+const ENGINE = 'http://docker';
+const API_VERSION = '1.41';
+/** A gigabyte and more. */
+const PULL_MS = 30 * 60_000;
 
 interface Container {
   readonly Id: string;
@@ -65,6 +70,7 @@ export class DockerDriver implements ComputeDriver {
   readonly kind = 'docker';
   private readonly deps: DockerDriverDeps;
   private readonly tokens = new Map<string, ComputeTokens>();
+  private base: string | undefined;
 
   constructor(deps: DockerDriverDeps) {
     this.deps = deps;
@@ -81,12 +87,13 @@ export class DockerDriver implements ComputeDriver {
     url: string,
     body?: Uint8Array,
     headers = {},
+    timeoutMs = RUNNING_MS,
   ): Promise<Reply> {
     try {
       const reply = await http.request({
         method,
         url,
-        timeoutMs: RUNNING_MS,
+        timeoutMs,
         headers,
         ...(body === undefined ? {} : { body }),
       });
@@ -94,7 +101,7 @@ export class DockerDriver implements ComputeDriver {
     } catch (error) {
       if (!isFault(error) || http !== this.deps.engine) throw error;
       throw new Fault('driver-missing', `Docker does not answer: ${error.message}`, {
-        hint: 'Is the engine running, and may this user open its socket (/var/run/docker.sock, DOCKER_HOST)?',
+        hint: 'Is the engine running, and may this user open its socket (/var/run/docker.sock, DOCKER_HOST)? Or start without LAKEBED_COMPUTE_IMAGE and --driver docker.',
         cause: error,
       });
     }
@@ -109,17 +116,56 @@ export class DockerDriver implements ComputeDriver {
   ): Promise<Reply> {
     const body = json === undefined ? undefined : utf8(JSON.stringify(json));
     const type = json === undefined ? {} : { 'content-type': 'application/json' };
-    const reply = await this.ask(this.deps.engine, method, `${ENGINE}${path}`, body, type);
+    const reply = await this.ask(this.deps.engine, method, `${await this.versioned()}${path}`, body, type);
     if (fine.includes(reply.status)) return reply;
     throw this.refused(`${method} ${path}`, reply);
   }
 
   private refused(what: string, { status, text }: Reply): Fault {
-    const said = messageOf(text);
-    if (status === 404 && /no such image/i.test(said)) {
-      return new Fault('driver-missing', `Docker: ${said}`, { hint: 'Pull it first: docker pull IMAGE.' });
+    return new Fault('compute-failed', `Docker answers ${status} to ${what}: ${messageOf(text)}`);
+  }
+
+  /** Where its API is, in the version that this is written for or the oldest that it still speaks. */
+  private async versioned(): Promise<string> {
+    if (this.base !== undefined) return this.base;
+    const reply = await this.ask(this.deps.engine, 'GET', `${ENGINE}/version`);
+    if (reply.status !== 200) throw this.refused('GET /version', reply);
+    const { MinAPIVersion: oldest } = JSON.parse(reply.text) as { MinAPIVersion?: string };
+    this.base = `${ENGINE}/v${oldest !== undefined && minorOf(oldest) > minorOf(API_VERSION) ? oldest : API_VERSION}`;
+    return this.base;
+  }
+
+  /** The image is there afterwards. What the engine tells of its progress ends with its trouble, if there is any. */
+  private async pull(image: string): Promise<void> {
+    this.deps.log.info('an image is pulled; the first time takes minutes', { image });
+    const tag = image.lastIndexOf(':') > image.lastIndexOf('/') ? image.lastIndexOf(':') : image.length;
+    const isDigest = image.includes('@');
+    const query = new URLSearchParams(
+      isDigest
+        ? { fromImage: image }
+        : { fromImage: image.slice(0, tag), tag: image.slice(tag + 1) || 'latest' },
+    );
+    const url = `${await this.versioned()}/images/create?${query}`;
+    const { status, text } = await this.ask(this.deps.engine, 'POST', url, undefined, {}, PULL_MS);
+    const trouble = /"error":\s*"((?:[^"\\]|\\.)*)"/.exec(text)?.[1];
+    if (status === 200 && trouble === undefined) return;
+    throw new Fault(
+      'driver-missing',
+      `Docker cannot pull ${image}: ${status === 200 ? trouble : messageOf(text)}`,
+      { hint: `Try it by hand: docker pull ${image}. LAKEBED_COMPUTE_IMAGE names another.` },
+    );
+  }
+
+  /** The id of a new container. */
+  private async create(spec: ComputeSpec): Promise<string> {
+    const wanted = this.containerOf(spec);
+    const path = `/containers/create?name=lakebed-${spec.endpointId}`;
+    let reply = await this.engine('POST', path, [201, 404], wanted);
+    if (reply.status === 404) {
+      await this.pull(wanted.Image);
+      reply = await this.engine('POST', path, [201], wanted);
     }
-    return new Fault('compute-failed', `Docker answers ${status} to ${what}: ${said}`);
+    return (JSON.parse(reply.text) as { Id: string }).Id;
   }
 
   private async containers(endpointId?: string): Promise<Container[]> {
@@ -136,18 +182,13 @@ export class DockerDriver implements ComputeDriver {
     await this.stop(endpointId, 'immediate');
     signal.throwIfAborted();
     const tokens = await newComputeTokens();
-    const { text } = await this.engine(
-      'POST',
-      `/containers/create?name=lakebed-${endpointId}`,
-      [201],
-      this.containerOf(spec),
-    );
-    const { Id: id } = JSON.parse(text) as { Id: string };
+    const id = await this.create(spec);
     try {
-      const config = { spec: this.specOf(spec), compute_ctl_config: { jwks: { keys: [tokens.jwk] } } };
+      signal.throwIfAborted();
+      const config = { spec: this.specOf(spec), compute_ctl_config: ctlConfigOf(tokens) };
       const tar = tarFile('config.json', utf8(JSON.stringify(config)), clock.now());
       const path = `/containers/${id}/archive?path=/var/db/postgres`;
-      const put = await this.ask(this.deps.engine, 'PUT', `${ENGINE}${path}`, tar, {
+      const put = await this.ask(this.deps.engine, 'PUT', `${await this.versioned()}${path}`, tar, {
         'content-type': 'application/x-tar',
       });
       if (put.status !== 200) throw this.refused(`PUT ${path}`, put);
@@ -165,35 +206,32 @@ export class DockerDriver implements ComputeDriver {
     }
   }
 
-  private containerOf(spec: ComputeSpec): unknown {
-    const { image, network } = this.deps;
+  private containerOf(spec: ComputeSpec): { readonly Image: string; readonly [field: string]: unknown } {
+    const { image, network, host } = this.deps;
     const { endpointId, pgVersion, settings } = spec;
+    // Published where they are asked for, and nowhere else: an engine's default is every interface.
+    const published = [{ HostIp: isLoopback(host) ? '127.0.0.1' : '', HostPort: '' }];
+    const memory = memoryBytes(settings.size);
     return {
       Image: image.replace('{major}', String(pgVersion)),
       Labels: { [LABEL]: endpointId },
+      Entrypoint: ['/usr/local/bin/compute_ctl'],
       Cmd: [
-        '/usr/local/bin/compute_ctl',
-        ...[
-          '--pgdata',
-          '/var/db/postgres/compute',
-          '-C',
-          'postgresql://cloud_admin@localhost:55433/postgres',
-        ],
-        ...[
-          '-b',
-          '/usr/local/bin/postgres',
-          '--compute-id',
-          endpointId,
-          '--config',
-          '/var/db/postgres/config.json',
-        ],
+        ...['--pgdata', '/var/db/postgres/compute'],
+        ...['-C', 'postgresql://cloud_admin@localhost:55433/postgres'],
+        ...['-b', '/usr/local/bin/postgres'],
+        ...['--compute-id', endpointId],
+        ...['--config', '/var/db/postgres/config.json'],
       ],
-      Entrypoint: [],
       ExposedPorts: { [PG_PORT]: {}, [CTL_PORT]: {} },
       HostConfig: {
-        PortBindings: { [PG_PORT]: [{ HostPort: '' }], [CTL_PORT]: [{ HostPort: '' }] },
-        Memory: memoryBytes(settings.size),
-        NanoCpus: Math.round(settings.size * 1e9),
+        PortBindings: { [PG_PORT]: published, [CTL_PORT]: published },
+        Memory: memory,
+        // For parallel queries; the engine's 64 MiB are not enough.
+        ShmSize: Math.round(memory / 2),
+        // As a share of time: NanoCpus of more than there are would be refused.
+        CpuPeriod: CPU_PERIOD_US,
+        CpuQuota: Math.round(settings.size * CPU_PERIOD_US),
         ExtraHosts: ['host.docker.internal:host-gateway'],
         ...(network === undefined ? {} : { NetworkMode: network }),
       },
@@ -201,12 +239,18 @@ export class DockerDriver implements ComputeDriver {
   }
 
   private reachable(host: string): string {
-    return host === '127.0.0.1' || host === 'localhost' ? this.deps.storageHost : host;
+    return isLoopback(host) ? this.deps.storageHost : host;
   }
 
   /** compute_ctl's ComputeSpec. */
   private specOf(spec: ComputeSpec): unknown {
-    const { mode, settings, pageserver, safekeepers } = spec;
+    const { mode, settings, pageserver } = spec;
+    const isPrimary = mode === 'primary';
+    const safekeepers = spec.safekeepers.map(({ host, port, httpPort }) => ({
+      host: this.reachable(host),
+      port,
+      httpPort,
+    }));
     const own: Readonly<Record<string, string>> = {
       port: '55433',
       listen_addresses: '0.0.0.0',
@@ -217,9 +261,12 @@ export class DockerDriver implements ComputeDriver {
       restart_after_crash: 'off',
       password_encryption: 'scram-sha-256',
       shared_preload_libraries: 'neon',
-      synchronous_standby_names: 'walproposer',
       max_replication_write_lag: '500MB',
       max_replication_flush_lag: '10GB',
+      // What compute_ctl does not add by itself: where a replica's log comes from.
+      ...(isPrimary
+        ? { synchronous_standby_names: 'walproposer' }
+        : standbySettings({ ...spec, safekeepers })),
       ...sizeSettings(settings.size),
       ...settings.pgSettings,
     };
@@ -233,8 +280,8 @@ export class DockerDriver implements ComputeDriver {
       branch_id: spec.branchId,
       endpoint_id: spec.endpointId,
       pageserver_connstring: `host=${this.reachable(pageserver.host)} port=${pageserver.port}`,
-      safekeeper_connstrings: safekeepers.map(({ host, port }) => `${this.reachable(host)}:${port}`),
-      mode: mode === 'primary' ? 'Primary' : mode === 'replica' ? 'Replica' : { Static: mode.staticLsn },
+      safekeeper_connstrings: isPrimary ? safekeepers.map(({ host, port }) => `${host}:${port}`) : [],
+      mode: isPrimary ? 'Primary' : mode === 'replica' ? 'Replica' : { Static: mode.staticLsn },
       ...(this.deps.storageToken === undefined ? {} : { storage_auth_token: this.deps.storageToken }),
       cluster: {
         cluster_id: spec.projectId,
@@ -304,9 +351,13 @@ export class DockerDriver implements ComputeDriver {
 
   async configure(spec: ComputeSpec, deltas: readonly Delta[]): Promise<boolean> {
     // One whose key pair was forgotten takes no word from us: it is started anew.
-    if (!this.tokens.has(spec.endpointId)) return true;
+    const tokens = this.tokens.get(spec.endpointId);
+    if (!tokens) return true;
     const operations = deltas.map(deltaOf);
-    const body = { spec: { ...(this.specOf(spec) as object), delta_operations: operations } };
+    const body = {
+      spec: { ...(this.specOf(spec) as object), delta_operations: operations },
+      compute_ctl_config: ctlConfigOf(tokens),
+    };
     const reply = await this.ctl(spec.endpointId, 'POST', '/configure', body);
     if (reply.status === 200) return false;
     throw new Fault(
@@ -349,6 +400,13 @@ export class DockerDriver implements ComputeDriver {
     return (await this.containers()).flatMap(({ Labels: labels }) => labels[LABEL] ?? []);
   }
 }
+
+const minorOf = (version: string): number => Number(version.split('.')[1] ?? 0);
+
+const isLoopback = (host: string): boolean => host === '127.0.0.1' || host === 'localhost' || host === '::1';
+
+/** compute_ctl's ComputeCtlConfig: whose word it takes. */
+const ctlConfigOf = ({ jwk }: ComputeTokens): unknown => ({ jwks: { keys: [jwk] }, tls: null });
 
 /** The engine unpacks it as root; the image's user reads it. */
 const tarFile = (name: string, bytes: Uint8Array, mtimeMs: number): Uint8Array =>

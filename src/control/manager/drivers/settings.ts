@@ -96,7 +96,8 @@ export function stockSettings(
   });
 }
 
-function standbySettings(spec: ComputeSpec): Record<string, string> {
+/** Of one that follows a primary, or stands at an LSN. */
+export function standbySettings(spec: ComputeSpec): Record<string, string> {
   const { mode, safekeepers, tenantId, timelineId } = spec;
   if (typeof mode === 'object') {
     return { 'neon.compute_mode': 'static', hot_standby: 'on', recovery_target_lsn: mode.staticLsn };
