@@ -28,6 +28,7 @@ import { keyMetrics } from './seal/key-metrics.ts';
 import { KeyRing } from './seal/key-ring.ts';
 import { keyTimes } from './seal/key-state.ts';
 import { blobKeyStore, cachedKeyStore } from './seal/key-store.ts';
+import { filesOnDisk } from './seal/rewrap.ts';
 import type { SealScope, Vault } from './seal/vault.ts';
 
 export interface StorageOptions {
@@ -95,6 +96,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     times,
     defaultCmk,
     node,
+    localFiles: tenant => [filesOnDisk(disk, '', node, directory => mayHold(directory, tenant))],
     told: event => {
       const fields = { tenant: event.tenant, news: event.news, reason: event.reason };
       if (event.news === 'revoked' || event.news === 'shredded')
@@ -110,6 +112,16 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     vault: (directory, scope) =>
       openVault({ disk, directory, scope, random, keys: keys.attach(scope.tenant) }),
   };
+}
+
+/**
+ * Whether files of a tenant may lie below a directory of ours: not if it is another tenant's, or a shard of one, or
+ * the file system's own at the root of a disk, which only root may look into.
+ */
+function mayHold(directory: string, tenant: string): boolean {
+  if (directory === 'lost+found') return false;
+  const owner = directory.split('/').find(part => /^[0-9a-f]{32}(-[0-9a-f]{4})?$/.test(part));
+  return owner === undefined || owner.startsWith(tenant);
 }
 
 function localKeys(options: StorageOptions, blobs: Blobs | undefined): { keys: Keys; inStore: boolean } {

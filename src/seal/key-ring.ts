@@ -140,7 +140,7 @@ export class KeyRing {
       'key-conflict',
       `tenant ${tenant} is to be under ${named}; its key document names ${found}`,
       {
-        hint: `To move it: lakebed keys change ${tenant} ${named}, and then name that key. If nobody did, ask who can write to the store.`,
+        hint: `To move it: lakebed keys change ${tenant} --to ${named}, and then name that key. If nobody did, ask who can write to the store.`,
       },
     );
   }

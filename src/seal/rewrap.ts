@@ -50,14 +50,20 @@ export function filesInBlobs(blobs: Blobs, prefix: string, domain: string): Seal
   };
 }
 
-export function filesOnDisk(disk: Disk, directory: string, domain: string): SealedFiles {
+/** All below a directory; `enter` says which of those in it to look into. */
+export function filesOnDisk(
+  disk: Disk,
+  directory: string,
+  domain: string,
+  enter: (directory: string) => boolean = () => true,
+): SealedFiles {
   async function* walk(path: string): AsyncGenerator<string> {
     const names = await orGone(disk.list(path));
     for (const name of names ?? []) {
       const child = path === '' ? name : `${path}/${name}`;
       const stat = await disk.stat(child);
-      if (stat?.isDirectory) yield* walk(child);
-      else if (stat) yield child;
+      if (stat && !stat.isDirectory) yield child;
+      else if (stat && enter(child)) yield* walk(child);
     }
   }
   return {

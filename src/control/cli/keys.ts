@@ -122,12 +122,6 @@ const keysRewrap: Verb = {
     const { signal } = world;
     try {
       const done = await rewrapPass({ keys, store: admin.store, files, signal, progress });
-      admin.calls.note(
-        'rewrap',
-        callOf(keys.document!),
-        'ok',
-        `${done.seen} seen, ${done.rewrapped} rewrapped`,
-      );
       if (done.refused.length > 0) throw damaged(done.refused);
       const retire = flagOption(input, 'retire');
       const document = retire
@@ -144,13 +138,6 @@ const keysRewrap: Verb = {
     }
   }),
 };
-
-const callOf = (document: KeyDocument) => ({
-  tenant: document.tenant,
-  kek: currentKek(document).version,
-  cmk: document.cmk,
-  purpose: 'rewrap',
-});
 
 const damaged = (names: readonly string[]): Fault =>
   new Fault('sealed-tampered', `${names.length} files are damaged: ${names.slice(0, 5).join(', ')}`, {
