@@ -129,6 +129,8 @@ export interface Connection {
   readonly isFresh?: boolean;
   /** Resolves when more may be written: the back pressure of the stream. */
   write(bytes: Uint8Array): Promise<void>;
+  /** Pieces one after the other; resolves when nobody looks at them any more. For large ones, which are not copied. */
+  writeLent?(pieces: readonly Uint8Array[]): Promise<void>;
   /** Ends our side; the other may still be read. */
   end(): Promise<void>;
   /** Cuts both sides at once. */
@@ -277,6 +279,8 @@ export interface Programs {
   /** Of this process. */
   readonly ownPid: number;
   start(name: string, args: readonly string[], place: { directory: string; log: string }): Running;
+  /** Where a program of this installation is. */
+  own(name: string): string;
   /** Where a program of this name is: in these directories, or where the environment's PATH says. */
   find(name: string, directories: readonly string[]): string | undefined;
   /** Runs a program with our own terminal; resolves to its exit code. */

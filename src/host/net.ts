@@ -274,6 +274,17 @@ class SocketConnection implements Connection {
     });
   }
 
+  writeLent(pieces: readonly Uint8Array[]): Promise<void> {
+    const { socket } = this;
+    if (this.failure || !socket.writable) return Promise.reject(this.gone());
+    return new Promise((resolve, reject) => {
+      socket.cork();
+      for (const piece of pieces.slice(0, -1)) socket.write(piece);
+      socket.write(pieces.at(-1)!, error => (error ? reject(this.gone()) : resolve()));
+      socket.uncork();
+    });
+  }
+
   private gone(): Fault {
     return (this.failure ??= new Fault('connection-closed', `the connection to ${this.peer} is closed`));
   }

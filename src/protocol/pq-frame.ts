@@ -227,13 +227,24 @@ export function closeFrame(b: Builder, at: number): void {
   b.patchU32(at, b.length - at);
 }
 
+/** What comes before a CopyData of `length` bytes. */
+export function copyDataHeader(length: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+  writeCopyDataHeader(bytes, length);
+  return bytes;
+}
+
+function writeCopyDataHeader(bytes: Buffer, length: number): void {
+  bytes[0] = TAG.copyData;
+  bytes.writeUInt32BE(length + 4, 1);
+}
+
 /** CopyData around a payload given in pieces, joined with one copy. */
 export function copyData(...pieces: readonly Uint8Array[]): Uint8Array {
   let length = 0;
   for (const piece of pieces) length += piece.length;
   const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + length);
-  bytes[0] = TAG.copyData;
-  bytes.writeUInt32BE(length + 4, 1);
+  writeCopyDataHeader(bytes, length);
   let at = FRAME_HEADER_BYTES;
   for (const piece of pieces) {
     bytes.set(piece, at);

@@ -11,7 +11,7 @@
 import { concatBytes } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
 import type { Clock, Connection } from '../base/ports.ts';
-import { copyData, copyDone } from './pq-frame.ts';
+import { copyData, copyDataHeader, copyDone } from './pq-frame.ts';
 import {
   commandComplete,
   copyBothResponse,
@@ -65,6 +65,8 @@ export interface PqServeOptions {
 
 /** As Postgres's authentication_timeout. */
 const LOGIN_MS = 60_000;
+/** Less is sooner copied than sent in pieces. */
+const LENT_BYTES_MIN = 16 * 1024;
 
 export class PqConnection {
   readonly peer: string;
@@ -101,6 +103,14 @@ export class PqConnection {
   /** One CopyData of these pieces. */
   sendCopyData(...payload: Uint8Array[]): Promise<void> {
     return this.send(copyData(...payload));
+  }
+
+  /** The same for a large last piece, which is not copied where the connection can do without: it is the caller's again. */
+  lendCopyData(header: Uint8Array, body: Uint8Array): Promise<void> {
+    const { connection } = this;
+    if (body.length < LENT_BYTES_MIN || connection.writeLent === undefined)
+      return this.sendCopyData(header, body);
+    return connection.writeLent([copyDataHeader(header.length + body.length), header, body]);
   }
 
   /** CopyDone and its CommandComplete after `startCopyOut`. */

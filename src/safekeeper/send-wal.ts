@@ -122,7 +122,7 @@ async function vanilla(
     signal.throwIfAborted();
     for (let sent = 0; sent < wal.length; ) {
       const chunk = wal.subarray(sent, sent + chunkLength(at, at + wal.length - sent));
-      await pq.sendCopyData(xlogDataHeader(at, available, clock.now()), chunk);
+      await pq.lendCopyData(xlogDataHeader(at, available, clock.now()), chunk);
       sent += chunk.length;
       at = (at + chunk.length) as Lsn;
       reader.position(at);
