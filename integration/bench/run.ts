@@ -11,6 +11,8 @@ import type { Bench, Figure } from './harness.ts';
 const HERE = import.meta.dirname;
 const BASELINE = join(HERE, 'baseline.json');
 type Baseline = Record<string, Record<string, { value: number; unit: string }>>;
+/** As JSON there is nothing else on the standard output. */
+const say = process.argv.includes('--json') ? process.stderr : process.stdout;
 
 const text = (value: number): string =>
   Number.isNaN(value)
@@ -22,7 +24,7 @@ const text = (value: number): string =>
         : value.toFixed(2);
 
 function print(name: string, figures: Figure[], baseline: Baseline): void {
-  process.stdout.write(`\n${name}\n`);
+  say.write(`\n${name}\n`);
   const width = Math.max(...figures.map(f => f.name.length));
   for (const f of figures) {
     const before = baseline[name]?.[f.name];
@@ -31,7 +33,7 @@ function print(name: string, figures: Figure[], baseline: Baseline): void {
         ? ` ${(f.value / before.value).toFixed(2)}x of baseline`
         : '';
     const target = f.target === undefined ? '' : `  [aim ${f.target}]`;
-    process.stdout.write(
+    say.write(
       `  ${f.name.padEnd(width)}  ${text(f.value).padStart(8)} ${f.unit}${target}${change}${f.note ? `  (${f.note})` : ''}\n`,
     );
   }
@@ -58,7 +60,7 @@ if (files.length === 0) {
 const baseline: Baseline = existsSync(BASELINE) ? JSON.parse(readFileSync(BASELINE, 'utf8')) : {};
 const results: { name: string; figures: Figure[] }[] = [];
 let failed = false;
-process.stdout.write(`Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}\n`);
+say.write(`Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}\n`);
 for (const file of files) {
   const out = join(process.env['TMPDIR'] ?? '/tmp', `lakebed-bench-${process.pid}-${basename(file)}.json`);
   const ran = spawnSync(

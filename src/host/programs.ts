@@ -9,7 +9,7 @@ import { Fault } from '../base/fault.ts';
 import type { Programs, Running } from '../base/ports.ts';
 
 const BIN = resolve(import.meta.dirname, '../../bin');
-const PASSED_ON = /^(RUST_LOG|HOME|TMPDIR|AWS_|AZURE_|GOOGLE_|NEON_|LAKEBED_|SSL_)/;
+const PASSED_ON = /^(RUST_LOG|HOME|TMPDIR|AWS_|AZURE_|GOOGLE_|NEON_|LAKEBED_|DOCKER_HOST|SSL_)/;
 
 export const hostPrograms: Programs = {
   ownPid: process.pid,
@@ -26,6 +26,8 @@ export const hostPrograms: Programs = {
     closeSync(out);
     return runningOf(child);
   },
+
+  own: name => join(BIN, name),
 
   find(name, directories) {
     const places = [...directories, ...(process.env['PATH'] ?? '').split(':')];

@@ -132,11 +132,15 @@ export class ManagerClient {
         while (now.status !== 'finished') {
           bar.update(now.steps_done, now.step?.replaceAll('_', ' '));
           if (now.status === 'failed') {
-            throw new Fault('compute-refused', `${now.action} failed: ${now.error ?? 'no reason given'}`);
+            const [why = 'no reason given', hint] = now.error?.split('\n') ?? [];
+            const options = hint === undefined ? {} : { hint };
+            throw new Fault('compute-refused', `${now.action} failed: ${why}`, options);
           }
           if (now.error !== undefined && now.error !== told) {
             told = now.error;
-            terminal.note(`${now.action.replaceAll('_', ' ')} is tried again: ${told}\n`);
+            terminal.note(
+              `${now.action.replaceAll('_', ' ')} is tried again: ${told.replaceAll('\n', '. ')}\n`,
+            );
           }
           if (clock.monotonic() > end) {
             throw new Fault(

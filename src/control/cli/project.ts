@@ -117,7 +117,7 @@ const operations: Verb = {
       String(o['status']),
       `${o['steps_done']}/${(o['steps'] as string[]).length}`,
       age(o['created_at'] as string, world.clock.now()),
-      String(o['error'] ?? ''),
+      String(o['error'] ?? '').replaceAll('\n', '. '),
     ]);
     jsonOr(input, world, answer, () =>
       table(['id', 'operation', 'status', 'step', 'asked', 'trouble'], rows, paint),

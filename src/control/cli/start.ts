@@ -21,6 +21,7 @@ import {
 import { beSupervisor, endRoles, forgetProcesses, supervisorOf } from '../local/processes.ts';
 import { refuseWithoutRoom } from '../local/room.ts';
 import { Supervisor } from '../local/supervisor.ts';
+import { jsonOr } from './answers.ts';
 import { DATA_DIR, DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
 
 const PG_VERSION_DEFAULT = 17;
@@ -44,6 +45,7 @@ export const start: Verb = {
   options: [
     DATA_DIR,
     { flags: '--foreground', help: 'stay, until interrupted' },
+    { flags: '--json', help: 'where it is and how to connect, as JSON' },
     {
       flags: '--pg-version MAJOR',
       help: 'Postgres major of the first project',
@@ -55,6 +57,7 @@ export const start: Verb = {
     },
   ],
   examples: [
+    { line: 'lakebed start --json', what: 'where it is and how to connect, for a program' },
     { line: 'lakebed start', what: 'in ./.lakebed, in the background' },
     { line: 'lakebed start --foreground', what: 'until Ctrl-C' },
     { line: 'NEON_PG_DIR=/opt/neon lakebed start -D /data/lakebed', what: "with computes of Neon's build" },
@@ -83,7 +86,9 @@ async function run(input: VerbInput, world: World): Promise<number> {
     world.terminal.note(`What a Lakebed that was killed had left running was ended: ${names}.\n`);
   }
   const state = await loadState(world, data, input);
-  return flagOption(input, 'foreground') ? foreground(world, data, state) : background(world, data);
+  const tell = (up: Up): void => jsonOr(input, world, up, () => greeting(up));
+  if (flagOption(input, 'foreground')) return foreground(world, data, state, tell);
+  return background(world, data, state, flagOption(input, 'json') ? tell : undefined);
 }
 
 /** The state of the data directory, made at the first start. */
@@ -132,8 +137,13 @@ async function takenPort(world: World, first: number): Promise<number | undefine
   return undefined;
 }
 
-/** Start ourselves once more, and wait until that one is up or has ended. */
-async function background(world: World, data: string): Promise<number> {
+/** Start ourselves once more, and wait until that one is up or has ended; what it says is said here, unless `tell` does. */
+async function background(
+  world: World,
+  data: string,
+  state: LocalState,
+  tell: ((up: Up) => void) | undefined,
+): Promise<number> {
   const { clock, programs, terminal } = world;
   const disk = world.disk('/');
   const log = `${data}/lakebed.log`;
@@ -141,13 +151,15 @@ async function background(world: World, data: string): Promise<number> {
   const child = programs.start('lakebed', ['start', '--foreground', '-D', data], { directory: data, log });
   let ended: string | undefined;
   void child.ended.then(how => (ended = how));
-  const end = clock.monotonic() + UP_MS;
+  const startedMs = clock.monotonic();
+  const end = startedMs + UP_MS;
   let told = 0;
   for (;;) {
     const said = fromUtf8((await disk.readFile(log.slice(1))).subarray(before));
     const up = said.indexOf(UP);
     if (up >= 0 && said.endsWith('\n\n')) {
-      terminal.write(said.slice(up));
+      if (tell) tell(await upOf(world, data, state, child.pid, clock.monotonic() - startedMs));
+      else terminal.write(said.slice(up));
       child.release();
       return 0;
     }
@@ -165,21 +177,23 @@ async function background(world: World, data: string): Promise<number> {
   }
 }
 
-async function foreground(world: World, data: string, state: LocalState): Promise<number> {
+async function foreground(
+  world: World,
+  data: string,
+  state: LocalState,
+  tell: (up: Up) => void,
+): Promise<number> {
   const { terminal } = world;
   const startedMs = world.clock.monotonic();
   const supervisor = new Supervisor(world, data, (name, what) => terminal.note(`${name} ${what}\n`));
   const stopped = new Promise<void>(resolve =>
     world.signal.addEventListener('abort', () => resolve(), { once: true }),
   );
-  const manager = new ManagerClient(world, `http://127.0.0.1:${portsFrom(state.portFirst).manager}`);
   await beSupervisor(world, data);
   try {
     await startRoles(world, supervisor, data, state);
-    const uri = await ensureProject(world, manager, state);
-    const { driver } = await manager.call('GET', '/status');
-    const seconds = ((world.clock.monotonic() - startedMs) / 1000).toFixed(1);
-    terminal.write(greeting(data, uri, driver, state, seconds));
+    await ensureProject(world, state);
+    tell(await upOf(world, data, state, world.programs.ownPid, world.clock.monotonic() - startedMs));
     await stopped;
     terminal.note('Stopping.\n');
     return 0;
@@ -208,8 +222,12 @@ async function startRoles(
   await Promise.all(others.map(role => supervisor.start(role)));
 }
 
-/** The first project, made once; its compute awake. Where to connect. */
-async function ensureProject(world: World, manager: ManagerClient, state: LocalState): Promise<string> {
+const managerOf = (world: World, { portFirst }: LocalState): ManagerClient =>
+  new ManagerClient(world, `http://127.0.0.1:${portsFrom(portFirst).manager}`);
+
+/** The first project, made once; its compute awake. */
+async function ensureProject(world: World, state: LocalState): Promise<void> {
+  const manager = managerOf(world, state);
   await untilPlaced(world, manager);
   const { projects } = await manager.call('GET', '/api/v2/projects?limit=1');
   if (projects.length === 0) {
@@ -217,8 +235,24 @@ async function ensureProject(world: World, manager: ManagerClient, state: LocalS
     await manager.done('POST', '/api/v2/projects', { project });
   }
   await manager.call('POST', '/internal/wake', { target: 'main' }, WAKE_MS);
+}
+
+/** One that is up, as `--json` says it. */
+interface Up {
+  readonly pid: number;
+  readonly data: string;
+  readonly uri: string;
+  readonly driver: string;
+  readonly pg_version: number;
+  readonly seconds: number;
+}
+
+async function upOf(world: World, data: string, state: LocalState, pid: number, ms: number): Promise<Up> {
+  const manager = managerOf(world, state);
   const path = await manager.projectPath({ args: [], options: {} });
-  return (await manager.call('GET', `${path}/connection_uri`)).uri;
+  const { uri } = await manager.call('GET', `${path}/connection_uri`);
+  const { driver } = await manager.call('GET', '/status');
+  return { pid, data, uri, driver, pg_version: state.pgVersion, seconds: Math.round(ms / 100) / 10 };
 }
 
 /** A manager that has just started has not seen its pageserver yet. */
@@ -237,10 +271,10 @@ const DRIVERS: Readonly<Record<string, string>> = {
   stock: 'stock Postgres over base backups of the storage',
 };
 
-function greeting(data: string, uri: string, driver: string, state: LocalState, seconds: string): string {
+function greeting({ data, uri, driver, pg_version: major, seconds }: Up): string {
   const own = data.endsWith(`/${DATA_DIR_DEFAULT}`) ? '' : ` -D ${data}`;
   return [
-    `${UP} (${seconds} s). Postgres ${state.pgVersion}; computes are ${DRIVERS[driver] ?? driver}.`,
+    `${UP} (${seconds.toFixed(1)} s). Postgres ${major}; computes are ${DRIVERS[driver] ?? driver}.`,
     '',
     `  connect   psql '${uri}'`,
     `  branch    bin/lakebed branch create dev${own} && bin/lakebed psql dev${own}`,

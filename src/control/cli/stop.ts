@@ -4,6 +4,7 @@
 import type { Verb } from '../../base/command.ts';
 import { Fault } from '../../base/fault.ts';
 import { endRoles, forgetProcesses, supervisorOf } from '../local/processes.ts';
+import { jsonOr } from './answers.ts';
 import { DATA_DIR, dataDirectory } from './manager-client.ts';
 
 const STOP_MS = 60_000;
@@ -13,7 +14,7 @@ export const stopVerb: Verb = {
   name: 'stop',
   summary: 'stop the Lakebed of this machine',
   about: 'Computes first, then the storage, in good order. The next start finds everything again.',
-  options: [DATA_DIR],
+  options: [DATA_DIR, { flags: '--json', help: 'as JSON' }],
   examples: [{ line: 'lakebed stop', what: 'the one in ./.lakebed' }],
   exitCodes: { 1: 'it does not stop' },
   async run(input, world) {
@@ -22,7 +23,10 @@ export const stopVerb: Verb = {
     if (pid === undefined) {
       const left = await endRoles(world, data);
       if (left.length > 0) await forgetProcesses(world, data);
-      world.terminal.write(left.length > 0 ? 'Stopped.\n' : `No Lakebed runs in ${data}.\n`);
+      const stopped = left.length > 0;
+      jsonOr(input, world, { stopped, data }, () =>
+        stopped ? 'Stopped.\n' : `No Lakebed runs in ${data}.\n`,
+      );
       return 0;
     }
     world.programs.signal(pid, 'SIGTERM');
@@ -35,7 +39,7 @@ export const stopVerb: Verb = {
       }
       await world.clock.sleep(POLL_MS);
     }
-    world.terminal.write('Stopped.\n');
+    jsonOr(input, world, { stopped: true, data }, () => 'Stopped.\n');
     return 0;
   },
 };

@@ -2,6 +2,7 @@
 
 import type { Verb } from '../../base/command.ts';
 import { adopt } from './adopt.ts';
+import { benchVerb } from './bench.ts';
 import { branchVerbs } from './branch.ts';
 import { checkout } from './checkout.ts';
 import { computeVerbs, uriVerb } from './compute.ts';
@@ -34,4 +35,5 @@ export const verbs: readonly Verb[] = [
   walVerify,
   ...keyVerbs,
   inspectSealedVerb,
+  benchVerb,
 ];

@@ -3,6 +3,7 @@
 // not finished and goes on with them: there is no other recovery.
 
 import { Fault, type FaultKind, isFault } from '../../base/fault.ts';
+import { wordsOf } from './intents/failure.ts';
 import type { Change, Endpoint, Operation } from './model.ts';
 import { asleep } from './operations/compute.ts';
 import {
@@ -367,10 +368,4 @@ export class Reconciler {
       await clock.sleep(RETRY_FIRST_MS, this.stopped.signal).catch(() => undefined);
     }
   }
-}
-
-function wordsOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const hint = isFault(error) && error.hint !== undefined ? ` ${error.hint}` : '';
-  return `${isFault(error) ? `${error.code}: ` : ''}${error.message}${hint}`;
 }

@@ -11,7 +11,7 @@ export function findProject(store: Store, name: string): Project {
   if (named.length === 1) return named[0]!;
   if (named.length === 0) {
     throw new Fault('project-missing', `there is no project "${name}"`, {
-      hint: 'GET /api/v2/projects lists them.',
+      hint: 'Those there are: lakebed project list, or GET /api/v2/projects.',
     });
   }
   throw new Fault('request-invalid', `${named.length} projects are called "${name}"`, {
@@ -25,7 +25,7 @@ export function findBranch(store: Store, project: Project, name: string): Branch
   const named = store.branchWhere(project.id, branch => branch.name === name);
   if (named) return named;
   throw new Fault('branch-missing', `project ${project.name} has no branch "${name}"`, {
-    hint: `GET /api/v2/projects/${project.id}/branches lists them.`,
+    hint: `Those there are: lakebed branch list, or GET /api/v2/projects/${project.id}/branches.`,
   });
 }
 
@@ -39,7 +39,7 @@ export function findEndpoint(store: Store, project: Project, id: string): Endpoi
   const endpoint = store.get('endpoints', id);
   if (endpoint?.projectId === project.id) return endpoint;
   throw new Fault('endpoint-missing', `project ${project.name} has no endpoint "${id}"`, {
-    hint: `GET /api/v2/projects/${project.id}/endpoints lists them.`,
+    hint: `Those there are: lakebed compute list, or GET /api/v2/projects/${project.id}/endpoints.`,
   });
 }
 
