@@ -36,8 +36,10 @@ export async function sourceOfFile(file: DiskFile): Promise<Source> {
 export function spliced(head: Uint8Array, rest: Source): Source {
   return {
     size: rest.size,
+    isFresh: true,
     async read(offset, length) {
-      const bytes = new Uint8Array(await rest.read(offset, length));
+      const read = await rest.read(offset, length);
+      const bytes = rest.isFresh ? read : new Uint8Array(read);
       if (offset < head.length) bytes.set(head.subarray(offset, Math.min(head.length, offset + length)));
       return bytes;
     },
