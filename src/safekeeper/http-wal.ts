@@ -119,6 +119,8 @@ async function* walOf(timeline: Timeline, from: Lsn, until: Lsn): AsyncGenerator
   }
   for (let at = from; at < until; ) {
     const piece = await timeline.readWal(at, Math.min(READ_BYTES, until - at));
+    if (piece.length === 0)
+      throw new Fault('term-changed', `WAL at ${formatLsn(at)} was cut while it was read`);
     yield piece;
     at = (at + piece.length) as Lsn;
   }

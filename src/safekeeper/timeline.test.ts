@@ -309,6 +309,9 @@ describe('reading', () => {
     }
     expect(Buffer.compare(Buffer.concat(parts), wal.bytes(START, wal.end))).toBe(0);
     expect(await timeline.readWal(wal.end, 100)).toHaveLength(0);
+    // Who read on in a term, for what was there, would read for ever: it was cut meanwhile.
+    const { term } = timeline.status().control;
+    expect(await faultOf(timeline.readWal(wal.end, 100, term))).toMatch(/was cut while it was read/);
     expect(await faultOf(timeline.readWal(L(wal.end + 8), 100))).toMatch(/wal-missing/);
   });
 

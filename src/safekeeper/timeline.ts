@@ -287,8 +287,10 @@ export class Timeline implements TimelineHandle {
       length,
     );
     if (term !== undefined) this.checkTerm(term);
-    // Past commit, a truncation may have put other bytes where we read, or is about to.
-    if ((this.store.cuts !== cuts || cuts % 2 === 1) && from + bytes.length > this.commitLsn) {
+    // Past commit, a truncation may have put other bytes where we read, or is about to; or has left none, and whoever
+    // reads on until it has what it saw there would read for ever.
+    const cut = (this.store.cuts !== cuts || cuts % 2 === 1) && from + bytes.length > this.commitLsn;
+    if (cut || (term !== undefined && bytes.length === 0 && length > 0)) {
       throw new Fault('term-changed', `WAL at ${formatLsn(from)} was cut while it was read`);
     }
     return bytes;
