@@ -84,7 +84,9 @@ export async function readState(disk: Disk, data: string): Promise<LocalState | 
     });
   } catch (error) {
     if (error instanceof SyntaxError)
-      throw new Fault('config-invalid', `${data}/${STATE_FILE} is damaged: ${error.message}`);
+      throw new Fault('config-invalid', `${data}/${STATE_FILE} is damaged: ${error.message}`, {
+        hint: `Write it anew, ${JSON.stringify(newState(PORT_FIRST, 17))} with the first port and the major that it had; everything else is found again.`,
+      });
     if (isFault(error, 'file-missing')) return undefined;
     throw error;
   }

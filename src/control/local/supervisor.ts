@@ -133,11 +133,17 @@ export class Supervisor {
     this.stopping = true;
     for (const role of this.roles.toSorted((a, b) => b.sequence - a.sequence)) {
       role.running.kill('SIGTERM');
-      const late = this.world.clock.sleep(STOP_MS).then(() => 'late');
-      if ((await Promise.race([role.running.ended, late])) === 'late') {
-        role.running.kill('SIGKILL');
-        await role.running.ended;
-      }
+      const over = new AbortController();
+      const late = this.world.clock.sleep(STOP_MS, over.signal).then(
+        () => 'late',
+        () => 'over',
+      );
+      const how = await Promise.race([role.running.ended, late]);
+      // A timer that is left would keep this process for its whole time.
+      over.abort(new Error('it has ended'));
+      if (how !== 'late') continue;
+      role.running.kill('SIGKILL');
+      await role.running.ended;
     }
   }
 }
