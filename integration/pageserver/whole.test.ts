@@ -4,8 +4,8 @@
 // with the server's own directory at the end); full backups hold the same, start in a stock server, pass amcheck with
 // heapallindexed, and answer as the server did.
 //
-// One of them in two shards. One over S3 (MinIO, or moto): there another machine without a file goes on where the first was, and
-// what is deleted is gone from the bucket.
+// One of them in two shards. One over S3 (MinIO, or moto): there another machine without a file goes on where the first
+// was, what is deleted is gone from the bucket, and comes back from the versions that the bucket keeps.
 
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ import type { Cluster } from '../../src/xlog/replay/cluster.ts';
 import { ClusterComparison } from '../../src/xlog/replay/compare.ts';
 import { Replayer } from '../../src/xlog/replay/replayer.ts';
 import { type StockMajor, StockPostgres } from '../pg/stock.ts';
-import { keysIn, type S3Server, s3Env, startS3 } from '../s3.ts';
+import { keepVersions, keysIn, type S3Server, s3Env, startS3 } from '../s3.ts';
 import { digest, loadCluster, type Moment, moment, pageDigest } from './cluster-history.ts';
 import { answers, checkAll, runStages, SETTINGS, type Stage } from './stock-workload.ts';
 import { unpack } from './unpack.ts';
@@ -36,6 +36,7 @@ let whole: Whole | undefined;
 let postgres: StockPostgres | undefined;
 beforeAll(async () => {
   s3 = await startS3(BUCKET);
+  if (typeof s3 !== 'string') await keepVersions(s3, BUCKET);
 }, 300_000);
 afterAll(async () => {
   if (typeof s3 !== 'string') await s3.stop();
@@ -311,10 +312,43 @@ async function elsewhere(
   await second.kill('SIGKILL');
   await second.start();
   await until(async () => (await second.lastRecordLsn(tenant, timeline)) >= moments.at(-1)!.lsn);
+  await second.ok('PUT', `${path}/checkpoint?wait_until_uploaded=true`);
+  const good = await momentOfStore();
   await second.call('DELETE', path);
   await until(async () => (await second.call('GET', path)).status === 404);
   await second.ok('PUT', 'deletion_queue/flush?execute=true');
   await until(
     async () => !(await keysInBucket(`storage/tenants/${tenant}`)).some(key => key.includes(timeline)),
   );
+  await backInTime(second, { tenant, timeline }, good, moments);
+}
+
+/** Deleted by mistake: the bucket kept what it held, and the tenant is attached as it was before. */
+async function backInTime(
+  pageserver: WholePageserver,
+  { tenant, timeline }: { tenant: string; timeline: string },
+  to: Date,
+  moments: readonly Moment[],
+): Promise<void> {
+  const now = await momentOfStore();
+  const travel = `tenant/${tenant}/time_travel_remote_storage?travel_to=${to.toISOString()}&done_if_after=${now.toISOString()}`;
+  expect((await pageserver.call('PUT', travel)).status).toBe(400); // it is attached
+  await pageserver.ok('PUT', `tenant/${tenant}/location_config`, { mode: 'Detached', tenant_conf: {} });
+  await pageserver.ok('PUT', travel);
+  await pageserver.attach(tenant, 3);
+  const stream = await pageserver.pages(tenant, timeline);
+  for (const then of [moments[0]!, moments.at(-1)!])
+    expect((await compareOverWire(stream, then)).wrong).toEqual([]);
+  stream.close();
+}
+
+/** A moment between what was put before and what will be put after: the store tells times in whole seconds. */
+async function momentOfStore(): Promise<Date> {
+  const second = async (): Promise<void> => {
+    await new Promise(done => setTimeout(done, 1000 - (Date.now() % 1000) + 5));
+  };
+  await second();
+  const moment = new Date();
+  await second();
+  return moment;
 }
