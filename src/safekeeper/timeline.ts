@@ -126,7 +126,7 @@ export class Timeline implements TimelineHandle {
       control,
       store,
       state: acceptorFrom(deps.nodeId, control.state, end),
-      reopen: control => openStore(vault, control),
+      reopen: state => openStore(vault, state, control),
       complete: answer => this.complete(answer),
       onEnd: reason => {
         for (const session of this.sessions.values()) session.end(reason);
@@ -137,7 +137,7 @@ export class Timeline implements TimelineHandle {
   /** From what is on disk. Damage is a Fault that says where, and what to do. */
   static async load(deps: TimelineDeps, vault: Vault): Promise<Timeline> {
     const control = await ControlFile.load(vault);
-    const store = await openStore(vault, control.state);
+    const store = await openStore(vault, control.state, control);
     const timeline = new Timeline(deps, vault, control, store);
     if (store.tornBytes > 0) {
       timeline.log.info('cut a torn tail of WAL', { bytes: store.tornBytes, end: formatLsn(store.writeLsn) });
@@ -419,7 +419,7 @@ export class Timeline implements TimelineHandle {
       await this.store.restore(segno, origin, bytes);
       await this.store.close();
       const control: ControlState = { ...controlWithMemory(this.state), eviction: { kind: 'present' } };
-      const store = await openStore(this.vault, control);
+      const store = await openStore(this.vault, control, this.driver.control);
       assert(store.recordLsn === end, `restored WAL ends at ${formatLsn(store.recordLsn)}`);
       await this.driver.advance({ on: 'control', change: () => control });
       this.driver.become(acceptorFrom(this.nodeId, control, end), store);
@@ -436,14 +436,22 @@ export class Timeline implements TimelineHandle {
   }
 }
 
-function openStore(vault: Vault, control: ControlState): Promise<WalStore> {
+async function openStore(vault: Vault, control: ControlState, file: ControlFile): Promise<WalStore> {
   const offloaded = control.eviction.kind === 'offloaded';
-  return WalStore.open({
+  const store = await WalStore.open({
     vault,
     segmentSize: control.server.walSegSize,
     pgVersion: control.server.pgVersion,
     commitLsn: control.commitLsn,
     localStartLsn: control.localStartLsn,
+    mark: () => file.generation,
     offloaded,
   });
+  try {
+    file.expectSince(store.marked);
+    return store;
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }

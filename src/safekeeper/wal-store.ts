@@ -37,6 +37,8 @@ export interface WalStoreOptions {
   /** As persisted: everything before it is here and durable. */
   readonly commitLsn: Lsn;
   readonly localStartLsn: Lsn;
+  /** Noted in every frame of WAL: the generation of the control record on the disk. */
+  readonly mark?: () => number;
   /** WAL is in the object store only: what lies here is left over and not looked at. */
   readonly offloaded?: boolean;
 }
@@ -64,6 +66,9 @@ export class WalStore {
    * what was read within, while it is odd.
    */
   cuts = 0;
+  /** The highest mark found at the start. */
+  marked = 0;
+  private readonly mark: () => number;
   /** Bytes cut off at the start, for the log. */
   tornBytes = 0;
 
@@ -71,6 +76,7 @@ export class WalStore {
     this.segments = segments;
     this.pgVersion = options.pgVersion;
     this.localStartLsn = options.localStartLsn;
+    this.mark = options.mark ?? (() => 0);
   }
 
   static async open(options: WalStoreOptions): Promise<WalStore> {
@@ -119,6 +125,7 @@ export class WalStore {
       const start = this.segments.start(segno);
       const atLeast = segno === first && began ? commitLsn - start : undefined;
       const log = await this.openForScan(segno, commitLsn, atLeast);
+      this.marked = Math.max(this.marked, log.mark);
       while (at - start < log.length) {
         const bytes = await log.read(at - start, Math.min(SCAN_BYTES, log.length - (at - start)));
         this.pushScan(scan, bytes);
@@ -185,6 +192,7 @@ export class WalStore {
       const to = Math.min(bytes.length, from + this.segmentSize - segmentOffset(lsn, this.segmentSize));
       const segno = segmentOf(lsn, this.segmentSize);
       const log = this.writing.find(dirty => dirty.segno === segno)!.log;
+      log.setMark(this.mark());
       log.append([from === 0 && to === bytes.length ? bytes : bytes.subarray(from, to)]);
       from = to;
     }

@@ -205,6 +205,15 @@ class DiskVault implements Vault {
     }
   }
 
+  async readGeneration(name: string): Promise<{ bytes: Uint8Array; generation: number }> {
+    const file = await this.open(name);
+    try {
+      return { bytes: await file.read(0, file.size), generation: file.generation };
+    } finally {
+      await file.close();
+    }
+  }
+
   async unseal(name: string, sealed: Uint8Array, options: ExpectOptions = {}): Promise<Uint8Array> {
     const file = await this.openSource(name, sourceOf(sealed), options);
     try {
@@ -271,11 +280,11 @@ class DiskVault implements Vault {
       if (scan.torn) await file.truncate(scan.position);
       await settleTail(file, sealed, scan);
       const { aead, random, growBytes, aheadBytes } = this;
-      const { index, position, torn } = scan;
+      const { index, position, torn, mark } = scan;
       const fileBytes = torn ? position : sealed.size;
       const where = this.where(name);
       const room = { fileBytes, growBytes, aheadBytes };
-      return new LogFile({ name, where, file, key, aead, random, index, position, ...room });
+      return new LogFile({ name, where, file, key, aead, random, index, position, mark, ...room });
     } catch (error) {
       await file.close();
       throw error;

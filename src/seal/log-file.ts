@@ -54,6 +54,8 @@ export interface LogFileOptions extends LogReaderOptions {
   readonly random: Random;
   /** Where the next frame goes; everything before it is synced. */
   readonly position: number;
+  /** The highest mark so far. */
+  readonly mark: number;
   /** The file's size: zeros lie between. */
   readonly fileBytes: number;
   /** Room made ahead when the file must grow. */
@@ -101,6 +103,7 @@ export class LogFile implements SealedLog {
   private readonly reader: LogReader;
   private readonly tail = new LogTail();
   private position: number;
+  private marked: number;
   private fileBytes: number;
   private growBytes: number;
   private wrote = false;
@@ -132,6 +135,7 @@ export class LogFile implements SealedLog {
     this.ciphers = new FrameCiphers(options.aead, options.key);
     options.key.onWipe = () => this.forget();
     this.position = options.position;
+    this.marked = options.mark;
     this.fileBytes = options.fileBytes;
     this.growBytes = options.growBytes;
     this.synced = options.position;
@@ -150,6 +154,13 @@ export class LogFile implements SealedLog {
   }
   get durable(): number {
     return this.durableEnd;
+  }
+
+  get mark(): number {
+    return this.marked;
+  }
+  setMark(mark: number): void {
+    this.marked = Math.max(this.marked, mark);
   }
 
   append(pieces: readonly Uint8Array[]): void {
@@ -295,7 +306,7 @@ export class LogFile implements SealedLog {
       let length = 0;
       for (const piece of plain) length += piece.length;
       const cipher = this.ciphers.take(secrets, salt, number);
-      const frame: Frame = { offset, length, synced, number: number++, salt };
+      const frame: Frame = { offset, length, synced, number: number++, mark: this.marked, salt };
       sealFrame(cipher, frame, position, plain, out);
       placed.push({ frame, position });
       offset += length;
@@ -373,7 +384,8 @@ export class LogFile implements SealedLog {
     }
     const secrets = this.options.key.now() ?? (await this.options.key.get());
     const salt = this.beginStretch();
-    const frame: Frame = { offset: length, length: 0, synced: this.synced, number: 0, salt };
+    const { synced, marked: mark } = this;
+    const frame: Frame = { offset: length, length: 0, synced, number: 0, mark, salt };
     const out: Uint8Array[] = [];
     sealFrame(this.ciphers.take(secrets, salt, frame.number), frame, this.position, [], out);
     const allSynced = this.synced === this.position;

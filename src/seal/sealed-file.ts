@@ -157,7 +157,8 @@ export async function openSealed(sealed: Source, options: OpenOptions): Promise<
   try {
     const geometry = geometryOf(header, sealed.size, where);
     proveHeader(first.subarray(0, HEADER_BYTES), await key.get(), where);
-    const file = new SealedFile(sealed, first, geometry, key, options, toHex(header.dek.id));
+    const { dek, generation } = header;
+    const file = new SealedFile(sealed, first, geometry, key, options, toHex(dek.id), generation);
     await file.proveEnd();
     return file;
   } catch (error) {
@@ -170,6 +171,7 @@ export class SealedFile implements SealedSource {
   readonly size: number;
   /** Which writing of the file this is. */
   readonly dekId: string;
+  readonly generation: number;
   /** The file's first bytes, sealed, kept for small files that lie in them whole. */
   private readonly first: Uint8Array;
   private readonly sealed: Source;
@@ -188,6 +190,7 @@ export class SealedFile implements SealedSource {
     key: DataKey,
     options: OpenOptions,
     dekId: string,
+    generation: number,
   ) {
     this.sealed = sealed;
     this.first = sealed.size <= first.length ? first : EMPTY_BYTES;
@@ -196,6 +199,7 @@ export class SealedFile implements SealedSource {
     this.options = options;
     this.size = geometry.size;
     this.dekId = dekId;
+    this.generation = generation;
     key.onWipe = () => this.forget();
   }
 

@@ -7,7 +7,7 @@
 //            8   8  plaintext offset
 //           16   8  synced: bytes of this file known to be durable when the frame was made
 //           24   4  frame number within its stretch, from 0
-//           28   4  zero
+//           28   4  mark: whatever the writer noted; 0 for nothing
 //           32  16  salt of the stretch
 //           48   n  ciphertext
 //         48+n  16  tag
@@ -34,6 +34,9 @@
 //     durable bytes were lost or changed, and the file is refused
 // A log cut back exactly to a frame's end looks like one that never got further. Only the caller knows better,
 // and says so with `atLeast`.
+//
+// A MARK is what the writer knows to be durable elsewhere, counted up: the generation of a file beside the log. The
+// highest one of a log is proof, later, that the file was there in that generation: an older one was put back.
 
 import { EMPTY_BYTES, utf8, viewOf } from '../base/bytes.ts';
 import type { Source } from '../base/ports.ts';
@@ -54,6 +57,7 @@ export interface Frame {
   readonly length: number;
   readonly synced: number;
   readonly number: number;
+  readonly mark: number;
   readonly salt: Uint8Array;
 }
 
@@ -90,6 +94,7 @@ export function sealFrame(
   writeU64(view, 8, frame.offset);
   writeU64(view, 16, frame.synced);
   view.setUint32(24, frame.number);
+  view.setUint32(28, frame.mark);
   aad.set(frame.salt, 32);
   writeU64(view, FRAME_HEADER_BYTES, position);
   out.push(aad.subarray(0, FRAME_HEADER_BYTES));
@@ -109,6 +114,7 @@ export function parseFrame(bytes: Uint8Array, at: number, limit: number): Frame 
     length,
     synced: readU64(view, 16),
     number: view.getUint32(24),
+    mark: view.getUint32(28),
     salt: copyOf(bytes, at + 32, at + 32 + SALT_BYTES),
   };
 }
@@ -215,6 +221,8 @@ export interface LogScan {
   readonly position: number;
   /** Up to here the last frame knew the file to be durable. */
   readonly synced: number;
+  /** The highest of all frames, forgotten ones included. */
+  readonly mark: number;
   /** Whether anything but zeros lies after it: a torn tail to cut. */
   readonly torn: boolean;
 }
@@ -256,6 +264,7 @@ export async function scanLog(source: Source, options: ScanOptions): Promise<Log
   let synced = HEADER_BYTES;
   let salt: Uint8Array | undefined;
   let next = 0;
+  let mark = 0;
   for (;;) {
     const left = source.size - position;
     const bytes = await window.from(position, Math.min(left, FRAME_OVERHEAD + FRAME_PLAIN_MAX));
@@ -268,8 +277,9 @@ export async function scanLog(source: Source, options: ScanOptions): Promise<Log
     synced = frame.synced;
     salt = frame.salt;
     next = frame.number + 1;
+    mark = Math.max(mark, frame.mark);
   }
-  return { index, position, synced, torn: await inspectTail(source, position, options) };
+  return { index, position, synced, mark, torn: await inspectTail(source, position, options) };
 }
 
 function follows(

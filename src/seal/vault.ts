@@ -41,6 +41,10 @@ export interface SealedLog {
   readonly length: number;
   /** Plaintext end offset of what is written and synced. */
   readonly durable: number;
+  /** The highest mark that any of its frames carries: see `setMark`. */
+  readonly mark: number;
+  /** A number for the frames sealed from now on, which never falls: proof, later, of what was durable before them. */
+  setMark(mark: number): void;
   /** Buffers pieces; no I/O. The pieces are not copied: leave them alone until flushed. */
   append(pieces: readonly Uint8Array[]): void;
   /** One sealed frame of all that is buffered, one sync. A failed sync is final: the log refuses all after it. */
@@ -87,6 +91,8 @@ export interface Vault {
   check(): void;
   writeFile(name: string, bytes: Uint8Array, options?: SealOptions): Promise<void>;
   readFile(name: string, options?: ExpectOptions): Promise<Uint8Array>;
+  /** The same, with the generation that it was written as. */
+  readGeneration(name: string): Promise<{ readonly bytes: Uint8Array; readonly generation: number }>;
   create(name: string, options?: SealOptions): Promise<SealedWriter>;
   open(name: string, options?: ExpectOptions): Promise<SealedSource>;
   log(name: string, options: LogOptions): Promise<SealedLog>;
