@@ -22,7 +22,7 @@ const MIB = 1024 * KIB;
 /** As many bytes of 128 KiB appends are on their way at once, as a compute that is ahead has them. */
 const WINDOW_BYTES = 4 * MIB;
 const STREAM_BYTES = 8 * MIB;
-const STREAM_ROUNDS = 30;
+const STREAM_ROUNDS = 60;
 
 /** One timeline, elected, and where its WAL has come to. */
 class Writer {

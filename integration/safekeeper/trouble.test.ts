@@ -42,14 +42,19 @@ async function fill(sks: readonly SafekeeperProcess[], key: TimelineKey, bytes: 
   for (let i = 0; log.end < 0x14ebd08 + bytes; i++) {
     const end = push.write(ModelWal.payload('t', i, 8000));
     if (i % 500 === 0) await push.committed(end);
+    // In two syncs at least, on each: what came first is then known to be durable by what follows.
+    if (i === 0) await flushed(sks, key, end);
   }
   await push.committed(log.end);
-  await until(async () =>
-    (await Promise.all(sks.map(sk => sk.status(key)))).every(s => parseLsn(s.flush_lsn) === log.end),
-  );
+  await flushed(sks, key, log.end);
   push.close();
   return log;
 }
+
+const flushed = (sks: readonly SafekeeperProcess[], key: TimelineKey, to: number): Promise<unknown> =>
+  until(async () =>
+    (await Promise.all(sks.map(sk => sk.status(key)))).every(s => parseLsn(s.flush_lsn) === to),
+  );
 
 /** A byte of a file behind its header, changed: in the first thing that was ever written to it. */
 function damage(path: string): void {
