@@ -98,6 +98,8 @@ export interface World {
    */
   handOver?(path: string): Promise<string | undefined>;
   environment(name: string): string | undefined;
+  /** Who runs the command, as the machine knows them: for the audit, where the environment does not say. */
+  user?(): string;
   /** Aborted when the user interrupts. */
   readonly signal: AbortSignal;
 }

@@ -1,5 +1,6 @@
 // The real world, put together: what main hands to a verb.
 
+import { userInfo } from 'node:os';
 import type { World } from '../base/command.ts';
 import { hostClock } from './clock.ts';
 import { processComputes } from './computes-process.ts';
@@ -38,6 +39,16 @@ export function hostWorld(): World {
     computes: processComputes(process.env['NEON_PG_DIR']),
     handOver,
     environment: name => (name === 'PWD' ? process.cwd() : process.env[name]),
+    user,
     signal: interrupted.signal,
   };
+}
+
+/** The account's name; its number where it has none, as in many containers. */
+function user(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.()}`;
+  }
 }

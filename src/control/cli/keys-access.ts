@@ -73,7 +73,8 @@ export async function openAccess(input: VerbInput, world: World): Promise<Access
   const audit = new AuditFile(auditDisk, path.slice(slash + 1), error => {
     world.terminal.note(`lakebed: the audit ${path} could not be written: ${(error as Error).message}\n`);
   });
-  const who = `cli:${world.environment('SUDO_USER') ?? world.environment('USER') ?? 'unknown'}`;
+  const user = world.environment('SUDO_USER') ?? world.environment('USER') ?? world.user?.();
+  const who = `cli:${user ?? 'unknown'}`;
   const { clock } = world;
   const services = world.keyServices(localKeysOf(input, world), blobs);
   const calls = new KeyCalls({ services, clock, audit, who, requestMs: KEY_TIMES.requestMs });
