@@ -251,7 +251,7 @@ function driversOf(values: Flags, dataDir: string, log: Log): ComputeDriver[] {
         'driver-missing',
         'Docker is not there: its socket /var/run/docker.sock does not exist',
         {
-          hint: 'Start the engine, or name it with DOCKER_HOST; or start with --driver stock, which needs none.',
+          hint: 'Start the engine, or name it with DOCKER_HOST. Without LAKEBED_COMPUTE_IMAGE and --driver docker none is needed.',
         },
       );
     }

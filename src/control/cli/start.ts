@@ -7,7 +7,7 @@
 
 import { fromUtf8 } from '../../base/bytes.ts';
 import { flagOption, textOption, type Verb, type VerbInput, type World } from '../../base/command.ts';
-import { Fault } from '../../base/fault.ts';
+import { Fault, isFault } from '../../base/fault.ts';
 import {
   type LocalState,
   newState,
@@ -25,6 +25,7 @@ import { jsonOr } from './answers.ts';
 import { DATA_DIR, DATA_DIR_DEFAULT, dataDirectory, ManagerClient } from './manager-client.ts';
 
 const PG_VERSION_DEFAULT = 17;
+const MAJORS = [14, 15, 16, 17, 18];
 const FIRST_PROJECT = 'default';
 const UP = 'Lakebed is up';
 const UP_MS = 240_000;
@@ -85,10 +86,24 @@ async function run(input: VerbInput, world: World): Promise<number> {
     const names = left.map(role => role.name).join(', ');
     world.terminal.note(`What a Lakebed that was killed had left running was ended: ${names}.\n`);
   }
+  await buildsOf(world);
   const state = await loadState(world, data, input);
   const tell = (up: Up): void => jsonOr(input, world, up, () => greeting(up));
   if (flagOption(input, 'foreground')) return foreground(world, data, state, tell);
   return background(world, data, state, flagOption(input, 'json') ? tell : undefined);
+}
+
+/** A build that is named is meant: without it computes would be others than were asked for. */
+async function buildsOf(world: World): Promise<string | undefined> {
+  const directory = world.environment('NEON_PG_DIR') || undefined;
+  if (directory === undefined) return undefined;
+  for (const major of MAJORS) {
+    if (await world.disk('/').stat(`${directory.replace(/^\/|\/$/g, '')}/v${major}/bin/postgres`))
+      return directory;
+  }
+  throw new Fault('config-invalid', `NEON_PG_DIR names ${directory}, where no vNN/bin/postgres is`, {
+    hint: "Point it at a build of Neon's Postgres, or unset it: computes are stock Postgres then.",
+  });
 }
 
 /** The state of the data directory, made at the first start. */
@@ -158,6 +173,7 @@ async function background(
     const said = fromUtf8((await disk.readFile(log.slice(1))).subarray(before));
     const up = said.indexOf(UP);
     if (up >= 0 && said.endsWith('\n\n')) {
+      if (up > told) terminal.note(said.slice(told, up));
       if (tell) tell(await upOf(world, data, state, child.pid, clock.monotonic() - startedMs));
       else terminal.write(said.slice(up));
       child.release();
@@ -192,7 +208,8 @@ async function foreground(
   await beSupervisor(world, data);
   try {
     await startRoles(world, supervisor, data, state);
-    await ensureProject(world, state);
+    const trouble = await ensureProject(world, state);
+    if (trouble) terminal.note(`The compute of main sleeps: ${trouble.message}. ${trouble.hint ?? ''}\n`);
     tell(await upOf(world, data, state, world.programs.ownPid, world.clock.monotonic() - startedMs));
     await stopped;
     terminal.note('Stopping.\n');
@@ -213,7 +230,7 @@ async function startRoles(
   data: string,
   state: LocalState,
 ): Promise<void> {
-  const pgDistribDir = world.environment('NEON_PG_DIR');
+  const pgDistribDir = await buildsOf(world);
   const specs = roles({ data, portFirst: state.portFirst, pgDistribDir });
   await world.disk('/').makeDirectory(`${data.slice(1)}/store`);
   const [broker, ...others] = specs;
@@ -225,8 +242,8 @@ async function startRoles(
 const managerOf = (world: World, { portFirst }: LocalState): ManagerClient =>
   new ManagerClient(world, `http://127.0.0.1:${portsFrom(portFirst).manager}`);
 
-/** The first project, made once; its compute awake. */
-async function ensureProject(world: World, state: LocalState): Promise<void> {
+/** The first project, made once; its compute awake. Why it is not, where there are others to be served as well. */
+async function ensureProject(world: World, state: LocalState): Promise<Fault | undefined> {
   const manager = managerOf(world, state);
   await untilPlaced(world, manager);
   const { projects } = await manager.call('GET', '/api/v2/projects?limit=1');
@@ -234,14 +251,21 @@ async function ensureProject(world: World, state: LocalState): Promise<void> {
     const project = { name: FIRST_PROJECT, pg_version: state.pgVersion, branch: { name: 'main' } };
     await manager.done('POST', '/api/v2/projects', { project });
   }
-  await manager.call('POST', '/internal/wake', { target: 'main' }, WAKE_MS);
+  try {
+    await manager.call('POST', '/internal/wake', { target: 'main' }, WAKE_MS);
+    return undefined;
+  } catch (error) {
+    if (projects.length === 0 || !isFault(error)) throw error;
+    return error;
+  }
 }
 
 /** One that is up, as `--json` says it. */
 interface Up {
   readonly pid: number;
   readonly data: string;
-  readonly uri: string;
+  /** Not while the key that its password is sealed under cannot be used. */
+  readonly uri: string | undefined;
   readonly driver: string;
   readonly pg_version: number;
   readonly seconds: number;
@@ -250,7 +274,13 @@ interface Up {
 async function upOf(world: World, data: string, state: LocalState, pid: number, ms: number): Promise<Up> {
   const manager = managerOf(world, state);
   const path = await manager.projectPath({ args: [], options: {} });
-  const { uri } = await manager.call('GET', `${path}/connection_uri`);
+  const uri = await manager.call('GET', `${path}/connection_uri`).then(
+    answer => answer.uri as string,
+    error => {
+      if (isFault(error)) return undefined;
+      throw error;
+    },
+  );
   const { driver } = await manager.call('GET', '/status');
   return { pid, data, uri, driver, pg_version: state.pgVersion, seconds: Math.round(ms / 100) / 10 };
 }
@@ -276,7 +306,7 @@ function greeting({ data, uri, driver, pg_version: major, seconds }: Up): string
   return [
     `${UP} (${seconds.toFixed(1)} s). Postgres ${major}; computes are ${DRIVERS[driver] ?? driver}.`,
     '',
-    `  connect   psql '${uri}'`,
+    uri === undefined ? '  connect   bin/lakebed uri, once its key can be used' : `  connect   psql '${uri}'`,
     `  branch    bin/lakebed branch create dev${own} && bin/lakebed psql dev${own}`,
     `  the past  bin/lakebed branch create before --at '10 min ago'${own}`,
     `  look      bin/lakebed status${own}; bin/lakebed branch list${own}; bin/lakebed --help`,

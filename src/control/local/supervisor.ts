@@ -14,6 +14,8 @@ import { recordRoles } from './processes.ts';
 
 const READY_MS = 90_000;
 const STOP_MS = 15_000;
+/** What a daemon that refuses to start says last: why, and the way out. */
+const LAST_WORDS = /(?:^|\n)lakebed [\w-]+: ([^\n]+)(?:\n {2}([^\n]+))?\n?$/;
 const POLL_MS = 25;
 const PAUSE_FIRST_MS = 100;
 const PAUSE_MAX_MS = 10_000;
@@ -78,6 +80,9 @@ export class Supervisor {
         await clock.sleep(POLL_MS, this.world.signal);
         continue;
       }
+      const said = ended === undefined ? undefined : LAST_WORDS.exec(await this.logTail(role.spec));
+      if (said)
+        throw new Fault('role-failed', `${role.spec.name}: ${said[1]}`, said[2] ? { hint: said[2] } : {});
       const how = ended === undefined ? `does not answer after ${READY_MS / 1000} s` : `ended (${ended})`;
       throw new Fault('role-failed', `${role.spec.name} ${how}:\n${await this.logTail(role.spec)}`, {
         hint: `All of its log is in ${role.spec.directory}/${role.spec.name}.log.`,

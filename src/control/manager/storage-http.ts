@@ -9,7 +9,7 @@ import { Fault, isFault } from '../../base/fault.ts';
 import { answerText } from '../../base/http.ts';
 import { formatLsn, type Lsn, parseLsn } from '../../base/lsn.ts';
 import type { Clock, Http } from '../../base/ports.ts';
-import type { SafekeeperAt } from './drivers/driver.ts';
+import { type SafekeeperAt, tooFew } from './drivers/driver.ts';
 import type { Node } from './model.ts';
 import type { LsnByTime, NewTimeline, Storage, TenantSettings, TimelineState } from './storage.ts';
 
@@ -190,15 +190,7 @@ export class HttpStorage implements Storage {
       return parseLsn((parsed(answer.text) as { commit_lsn: string }).commit_lsn);
     });
     const answers = told.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []));
-    if (answers.length <= safekeepers.length / 2) {
-      throw new Fault(
-        'connection-failed',
-        `only ${answers.length} of ${safekeepers.length} safekeepers answer`,
-        {
-          hint: 'A majority must; look at their logs.',
-        },
-      );
-    }
+    if (answers.length <= safekeepers.length / 2) throw tooFew(answers.length, safekeepers.length, told);
     const head = Math.max(...answers);
     return head === 0 ? undefined : formatLsn(head as Lsn);
   }
@@ -238,7 +230,8 @@ function refusal(who: string, what: string, { status, text }: Answer): Fault {
   } catch {
     // Not JSON: as it is.
   }
-  const message = `${who} answers ${status} to ${what}: ${said}`;
+  // One that says what to do is understood without what was asked of whom.
+  const message = hint === undefined ? `${who} answers ${status} to ${what}: ${said}` : said;
   const options = hint === undefined ? {} : { hint };
   if (status === 403) return new Fault('key-revoked', message, options);
   if (status === 406) return new Fault('branch-lsn-invalid', said, options);

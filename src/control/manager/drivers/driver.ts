@@ -7,6 +7,7 @@
 //           Of one that does not run: nothing
 // configure settings, roles and databases of one that runs; true when it must be restarted to take all of them
 
+import { Fault, isFault } from '../../../base/fault.ts';
 import type { ComputeSettings, DriverKind } from '../model.ts';
 
 export type ComputeMode = 'primary' | 'replica' | { readonly staticLsn: string };
@@ -58,6 +59,18 @@ export interface ComputeAddress {
 export interface Started extends ComputeAddress {
   /** What the start was made of, in milliseconds by name. */
   readonly timings: Readonly<Record<string, number>>;
+}
+
+/** Too few safekeepers gave an answer, and why, as far as one reason explains it. */
+export function tooFew(answers: number, of: number, told: readonly PromiseSettledResult<unknown>[]): Fault {
+  if (told.some(one => one.status === 'rejected' && isFault(one.reason, 'key-revoked'))) {
+    return new Fault('key-unavailable', 'the storage still takes the customer key for switched off', {
+      hint: 'It asks for the key again within a minute: try again then.',
+    });
+  }
+  return new Fault('connection-failed', `only ${answers} of ${of} safekeepers answer`, {
+    hint: 'A majority must; look at their logs.',
+  });
 }
 
 export interface ComputeDriver {

@@ -22,7 +22,7 @@ import { checkOrigin, connectOrigin, ensureSlot, type Origin } from '../../adopt
 import { Pageserver } from '../../adopt/storage.ts';
 import { syncSafekeepers } from '../../adopt/sync-safekeepers.ts';
 import { ADMIN_ROLE, type DriverKind } from '../model.ts';
-import type { ComputeAddress, ComputeSpec } from './driver.ts';
+import { type ComputeAddress, type ComputeSpec, tooFew } from './driver.ts';
 import { ProcessDriver, type ProcessDriverDeps, parentOf, type Stopwatch } from './process.ts';
 import { stockSettings } from './settings.ts';
 
@@ -133,8 +133,10 @@ export class StockDriver extends ProcessDriver {
         const reply = await http.request({ method: 'GET', url, headers });
         const text = await answerText(reply);
         if (reply.status === 404) return { commitLsn: 0, flushLsn: 0, term: 0 };
-        if (reply.status !== 200)
-          throw new Fault('connection-failed', `safekeeper ${host} answers ${reply.status}`);
+        if (reply.status !== 200) {
+          const code = reply.status === 403 ? 'key-revoked' : 'connection-failed';
+          throw new Fault(code, `safekeeper ${host} answers ${reply.status}`);
+        }
         const status = JSON.parse(text) as {
           flush_lsn: string;
           commit_lsn: string;
@@ -145,12 +147,8 @@ export class StockDriver extends ProcessDriver {
       }),
     );
     const answers = told.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []));
-    if (answers.length <= spec.safekeepers.length / 2) {
-      throw new Fault(
-        'connection-failed',
-        `only ${answers.length} of ${spec.safekeepers.length} safekeepers answer`,
-      );
-    }
+    if (answers.length <= spec.safekeepers.length / 2)
+      throw tooFew(answers.length, spec.safekeepers.length, told);
     const most = (of: (one: (typeof answers)[number]) => number): number => Math.max(...answers.map(of));
     return {
       commitLsn: most(one => one.commitLsn) as Lsn,

@@ -9,6 +9,7 @@ const ERROR = /^([a-z-]+): ([^\n]*)(?:\n([\s\S]*))?$/;
 /** Told as they are; all else is trouble of ours. */
 const REFUSALS: ReadonlySet<string> = new Set<FaultCode>([
   'key-revoked',
+  'key-unavailable',
   'key-disabled',
   'key-destroyed',
   'key-denied',
