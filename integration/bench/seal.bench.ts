@@ -40,7 +40,7 @@ const SEGMENT_BYTES = 16 * MIB;
 const BIG_BYTES = 128 * MIB;
 /** What is written and read whole, often. */
 const LAYER_BYTES = 32 * MIB;
-const LAYER_ROUNDS = 24;
+const LAYER_ROUNDS = 40;
 const SCANS = 2;
 const RANGE_ROUNDS = 10;
 const RANGE_READS = 1000;
