@@ -313,6 +313,12 @@ describe('the key store', () => {
     plant(text);
     await w.pass(MINUTE + 200);
     expect(await works(w, a)).toBe(false);
+    // Nor does a start forget: the node's own copy knows better.
+    w.ring.close();
+    const started = w.makeRing('node-1');
+    expect(await works(w, w.vaultOf(A, started))).toBe(false);
+    expect(started.status()[0]).toMatchObject({ phase: 'shut', trouble: 'tampered' });
+    expect(started.status()[0]!.reason).toContain('where document 2 was before');
   });
 });
 

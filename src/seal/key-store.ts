@@ -9,7 +9,7 @@
 // free again; it looks once more after putting, and gives way to a higher one.
 //
 // A service keeps a copy of the newest documents on its own disk (`cachedKeyStore`), so that it starts while the
-// store is away.
+// store is away; and so that it knows an older one that was put back into the store while it was down.
 
 import { fromUtf8, utf8 } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
@@ -160,17 +160,32 @@ const conflict = (tenant: string, cause?: unknown): Fault =>
   });
 
 /** A store with a copy of its documents nearby, used while the store cannot be reached. */
+const putBack = (found: KeyDocument, kept: KeyDocument): Fault =>
+  new Fault(
+    'sealed-tampered',
+    `key document ${found.sequence} of tenant ${found.tenant} is in the store, where document ${kept.sequence} was before`,
+    {
+      hint: 'An older one was put back. Put back the newest; if the store was meant to be taken back to that time, remove the copies in lakebed-keys/documents of each node.',
+    },
+  );
+
 export function cachedKeyStore(store: KeyStore, near: KeyStore): KeyStore {
-  const keep = async (document: KeyDocument): Promise<void> => {
-    const kept = await near.load(document.tenant).catch(() => undefined);
+  /** The copy is a convenience: where it cannot be read or written, work goes on without. */
+  const keep = async (document: KeyDocument, kept?: KeyDocument): Promise<void> => {
     if (kept && kept.sequence >= document.sequence) return;
-    await near.put(document).catch(() => undefined); // the copy is a convenience
+    await near.put(document).catch(() => undefined);
   };
+  const keptOf = (tenant: string): Promise<KeyDocument | undefined> =>
+    near.load(tenant).catch(() => undefined);
   return {
     async load(tenant) {
       try {
-        const document = await store.load(tenant);
-        if (document) await keep(document);
+        let document = await store.load(tenant);
+        const kept = await keptOf(tenant);
+        // Ours may have come while the store was being read: it then has that one, too.
+        if (document && kept && kept.sequence > document.sequence) document = await store.load(tenant);
+        if (document && kept && kept.sequence > document.sequence) throw putBack(document, kept);
+        if (document) await keep(document, kept);
         return document;
       } catch (error) {
         if (!isFault(error) || error.kind !== 'unavailable') throw error;
@@ -181,7 +196,7 @@ export function cachedKeyStore(store: KeyStore, near: KeyStore): KeyStore {
     },
     async put(document) {
       await store.put(document);
-      await keep(document);
+      await keep(document, await keptOf(document.tenant));
     },
     async prune(tenant) {
       await store.prune(tenant);
