@@ -211,7 +211,7 @@ export class World {
     const target = random.pick(this.running);
     const dice = random.below(100);
     if (dice < 45) return this.ingest(target);
-    if (dice < 60) return this.mightCrash(target, 'flush', () => target.timeline.freezeAndFlush());
+    if (dice < 60) return this.mightCrash(target, 'flush', () => this.flush(target));
     if (dice < 72) return this.mightCrash(target, 'compact', () => this.compact(target));
     if (dice < 77) return this.mightCrash(target, 'gc', () => this.gc(target));
     if (dice < 80 && this.running.length < TIMELINES_MAX)
@@ -331,6 +331,15 @@ export class World {
       new DataView(bytes.buffer).setUint32(4, known.peak, true);
     }
     values.push({ rel: REL_SIZES, blk: rel, lsn, put: { kind: VALUE_BYTES, bytes } });
+  }
+
+  /** Reads that begin in memory go on while what they read there goes to the disk. */
+  private async flush(target: Running): Promise<void> {
+    const { random } = this;
+    const lsn = target.model.lastRecordLsn;
+    const reads = [this.read(target), this.read(random.pick(this.running))];
+    if (random.chance(0.3)) reads.push(this.readAll(target, lsn));
+    await Promise.all([...reads, target.timeline.freezeAndFlush()]);
   }
 
   private async compact(target: Running): Promise<void> {

@@ -48,7 +48,7 @@ export function giveBack(bytes: Uint8Array): void {
 }
 
 /** As `giveBack`, with all of the buffer that the bytes are a part of. */
-export function giveBackBuffer({ buffer }: Uint8Array): void {
+export function giveBackBuffer({ buffer }: ArrayBufferView): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength > 0) buffer.transfer(0);
 }
 

@@ -102,3 +102,22 @@ test('tables and columns grow past their first size', () => {
   expect(values).toBe(1);
   expect(layer.lsnEnd).toBe(100_000);
 });
+
+test('memory is given back when it was released and nobody has any of it in hand', () => {
+  const layer = new MemoryLayer(0);
+  layer.put(1024, 0, 1, VALUE_BYTES, 0, Uint8Array.of(1, 2, 3), 0, 3);
+  expect(() => layer.release()).toThrow(/all of it is written/);
+  layer.freeze(2, 0);
+  let held: Uint8Array | undefined;
+  const hold = { add: (_lsn: number, _kind: number, _id: number, bytes: Uint8Array) => !!(held = bytes) };
+  layer.get(1024, 0, Infinity, hold);
+  layer.pin();
+  layer.pin();
+  layer.release();
+  layer.unpin();
+  expect(held!.subarray(0, 3)).toEqual(Uint8Array.of(1, 2, 3));
+  layer.unpin();
+  expect(held!.length).toBe(0);
+  expect(() => layer.get(1024, 0, Infinity, hold)).toThrow(/while it is there/);
+  expect(() => layer.pin()).toThrow(/while it is there/);
+});

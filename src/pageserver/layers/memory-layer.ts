@@ -8,10 +8,14 @@
 //   table   rel u32 | blk u32 | head i32            slots, power of two, at most 3/5 full; head: newest entry + 1
 //   entry   lsn f64 | chunk u32 | offset u32 | length u32 | kind and block id u16 | previous entry i32
 //
+// When its values are on the disk its memory is given back at once, not left to the collector, which would search the
+// whole heap for it every 64 MB: but not under a read that waits with some of it in hand (`pin`).
+//
 // Entries of one key have rising LSNs (equal ones in the order of arrival), so a walk along the links is newest
 // first. Everything here is synchronous.
 
 import { assert } from '../../base/assert.ts';
+import { giveBackBuffer } from '../../base/bytes.ts';
 import { type KeyRange, packKey } from '../key.ts';
 import type { ValueKind, ValueSink, ValueVisitor } from '../value.ts';
 import { hashKey } from './key-hash.ts';
@@ -49,6 +53,9 @@ export class MemoryLayer {
   entries = 0;
   lastPrev = 0;
   private frozen = false;
+  private pins = 0;
+  private released = false;
+  private gone = false;
 
   private readonly chunks: Uint8Array[] = [];
   private chunkFill = 0;
@@ -199,8 +206,34 @@ export class MemoryLayer {
     this.frozen = true;
   }
 
+  /** Somebody waits with values of it in hand. */
+  pin(): void {
+    assert(!this.gone, 'a memory layer is pinned while it is there');
+    this.pins++;
+  }
+
+  unpin(): void {
+    if (--this.pins === 0 && this.released) this.giveBack();
+  }
+
+  /** Its values are to be had elsewhere: the memory goes as soon as nobody has any of it in hand. */
+  release(): void {
+    assert(this.frozen && !this.released, 'a memory layer is released once, when all of it is written');
+    this.released = true;
+    if (this.pins === 0) this.giveBack();
+  }
+
+  private giveBack(): void {
+    this.gone = true;
+    const columns = [this.lsn, this.chunk, this.offset, this.lengths, this.meta, this.previous];
+    for (const array of [...this.chunks, ...columns, this.slotRel, this.slotBlk, this.slotHead])
+      giveBackBuffer(array);
+    this.chunks.length = 0;
+  }
+
   /** Values of a key below `lsnEnd`, newest first, until the sink has enough; whether it had. */
   get(rel: number, blk: number, lsnEnd: number, sink: ValueSink): boolean {
+    assert(!this.gone, 'a memory layer is read while it is there');
     const slot = this.find(rel, blk);
     if (slot < 0) return false;
     for (let e = this.slotHead[slot]! - 1; e >= 0; e = this.previous[e]!) {
@@ -215,6 +248,7 @@ export class MemoryLayer {
 
   /** Every value in ranges of keys and LSNs, in the order of keys, each key's from the oldest on. */
   scan(range: KeyRange, lsnStart: number, lsnEnd: number, visitor: ValueVisitor): void {
+    assert(!this.gone, 'a memory layer is read while it is there');
     const chain: number[] = [];
     for (const key of this.sortedKeys(range)) {
       const rel = Math.floor(key / 0x1_0000_0000);

@@ -143,6 +143,7 @@ export class Flusher {
       diskConsistentLsn: memory.lsnEnd - 1,
       diskConsistentPrev: memory.lastPrev,
     });
+    memory.release();
     timeline.storeOrThrow().changed({ added: layer === undefined ? [] : [layer.desc], removed: [] });
   }
 

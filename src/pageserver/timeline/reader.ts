@@ -15,6 +15,7 @@ import type { PageRedo } from '../reconstruct.ts';
 import { Reconstructor } from '../reconstruct.ts';
 import { VALUE_IMAGE } from '../value.ts';
 import { KeyRead, LayerTrouble } from './key-read.ts';
+import { withMemory } from './pin-memory.ts';
 import type { Timeline } from './timeline.ts';
 
 /** Times that layers may vanish under one read: each needs a compaction. */
@@ -65,8 +66,10 @@ export class Reader {
     into: Uint8Array,
     at: number,
   ): Promise<void> {
-    await this.finish(read, timeline, lsn, floor);
-    this.make(read, timeline, lsn, floor, into, at);
+    await withMemory(timeline, lsn, async () => {
+      await this.finish(read, timeline, lsn, floor);
+      this.make(read, timeline, lsn, floor, into, at);
+    });
   }
 
   private make(
@@ -99,10 +102,16 @@ export class Reader {
   async bytes(timeline: Timeline, rel: number, blk: number, lsn: number): Promise<Uint8Array | undefined> {
     const read = this.take();
     read.begin(timeline, rel, blk, lsn, -1);
-    if (!read.run()) await this.finish(read, timeline, lsn, -1);
-    const bytes = read.values.newest();
-    this.give(read);
-    return bytes;
+    const newest = (): Uint8Array | undefined => {
+      const bytes = read.values.newest();
+      this.give(read);
+      return bytes;
+    };
+    if (read.run()) return newest();
+    return withMemory(timeline, lsn, async () => {
+      await this.finish(read, timeline, lsn, -1);
+      return newest();
+    });
   }
 
   private async finish(read: KeyRead, timeline: Timeline, lsn: number, floor: number): Promise<void> {

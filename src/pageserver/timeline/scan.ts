@@ -13,6 +13,7 @@ import type { MemoryLayer } from '../layers/memory-layer.ts';
 import { Reconstructor } from '../reconstruct.ts';
 import type { ValueSink, ValueVisitor } from '../value.ts';
 import { cutRange, denseRange, gatherRange, type SourceLayer, sourcesOf, withOpen } from './gather.ts';
+import { withMemory } from './pin-memory.ts';
 import type { Timeline } from './timeline.ts';
 
 /** The newest contents of each key of a range, in key order: bytes, or the page. Good only during the call. */
@@ -39,24 +40,25 @@ export async function scan(
     const memory = memoryOf(timeline, left, lsn);
     const sources = sourcesOf(timeline, left, lsn);
     const layers = sources.map(source => source.layer);
+    const walk = async (files: readonly LayerFile[]): Promise<void> => {
+      const partBytes = Math.max(PART_BYTES, PART_BYTES_OF_LAYER * files.length);
+      for (const part of cutRange(files, left, partBytes)) {
+        const chains = await chainsOf(memory, sources, files, part.range);
+        walkChains(
+          chains,
+          () => true,
+          (rel, blk, values) => {
+            if (!isPageKey(rel, blk)) return visit(rel, blk, values.newest()!);
+            reconstructor.page(values, page);
+            visit(rel, blk, page.bytes);
+          },
+        );
+        done = rangeEnd(part.range);
+        await timeline.engine.clock.turn?.();
+      }
+    };
     try {
-      await withOpen(timeline.engine.openLayers, layers, async files => {
-        const partBytes = Math.max(PART_BYTES, PART_BYTES_OF_LAYER * files.length);
-        for (const part of cutRange(files, left, partBytes)) {
-          const chains = await chainsOf(memory, sources, files, part.range);
-          walkChains(
-            chains,
-            () => true,
-            (rel, blk, values) => {
-              if (!isPageKey(rel, blk)) return visit(rel, blk, values.newest()!);
-              reconstructor.page(values, page);
-              visit(rel, blk, page.bytes);
-            },
-          );
-          done = rangeEnd(part.range);
-          await timeline.engine.clock.turn?.();
-        }
-      });
+      await withMemory(timeline, lsn, () => withOpen(timeline.engine.openLayers, layers, walk));
       return;
     } catch (error) {
       if (!isFault(error) || restarts >= RESTARTS_MAX) throw error;
