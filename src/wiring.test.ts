@@ -1,6 +1,6 @@
 // The wiring of daemons as they start: that a rotation of keys reaches the files on a node's own disk.
 
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -94,4 +94,22 @@ test('files of a node’s own disk, written before it started, are read on when 
   }
   third.keys.close();
   expect(readdirSync(root).sort()).toEqual(['lakebed-keys', 'node', 'store']);
+});
+
+test('shredded, a tenant leaves no wrapped key on the disk of a node that runs', async () => {
+  const documents = join(root, 'node', 'lakebed-keys', 'documents', 'keys', OTHER);
+  const kept = (): string =>
+    readdirSync(documents)
+      .map(name => readFileSync(join(documents, name), 'utf8'))
+      .join('');
+  const storage = await start();
+  const vault = storage.vault(`${OTHER}/${TIMELINE}`, { tenant: OTHER, timeline: TIMELINE });
+  await vault.readFile('control');
+  expect(kept()).toContain('"wrapped"');
+  await storage.keys.admin.shred(OTHER);
+  await storage.keys.refresh(OTHER);
+  expect(kept()).toContain('"shredded"');
+  expect(kept()).not.toContain('"wrapped"');
+  await expect(vault.readFile('control')).rejects.toMatchObject({ code: 'key-revoked' });
+  storage.keys.close();
 });

@@ -178,7 +178,8 @@ const keysShred: Verb = {
   summary: 'destroy the keys of a tenant: nobody can ever read its data again',
   about:
     'Drops every wrapped KEK, in every document and bag. Its objects stay, and are noise. A bucket that keeps old\n' +
-    'versions of objects keeps wrapped KEKs too: end those, or destroy the customer key in its service.',
+    'versions of objects keeps wrapped KEKs too, and so does the disk of a node that is switched off: end those, or\n' +
+    'destroy the customer key in its service.',
   arguments: TENANT,
   options: [{ flags: '--confirm TENANT', help: 'the tenant id again' }, ...ACCESS_OPTIONS],
   examples: [{ line: 'lakebed keys shred 3f… --confirm 3f…', what: 'there is no way back' }],
@@ -191,7 +192,12 @@ const keysShred: Verb = {
       });
     }
     const document = await admin.shred(tenant);
-    return { text: `The keys of ${tenant} are gone.`, json: summaryOf(document) };
+    const copies = (await admin.store.holders(tenant)).map(({ node }) => node);
+    const rest =
+      copies.length === 0
+        ? ''
+        : `\nCopies of them, wrapped, go from these nodes as each asks again, within a poll: ${copies.join(', ')}.`;
+    return { text: `The keys of ${tenant} are gone.${rest}`, json: { ...summaryOf(document), copies } };
   }),
 };
 
