@@ -46,7 +46,7 @@ import { processMetrics } from './host/process-metrics.ts';
 import { hostRandom } from './host/random.ts';
 import { loadTokens } from './host/token-keys.ts';
 import { TokenVerifier } from './protocol/jwt.ts';
-import { KEY_TIMES } from './seal/key-state.ts';
+import { keyTimes } from './seal/key-state.ts';
 import { defaultKeyFromEnvironment, localKeysFromEnvironment, openStorage } from './wiring.ts';
 
 const FLAGS = {
@@ -76,7 +76,10 @@ const FLAGS = {
     'Silence after which a pageserver is taken for dead; 30s unless told.',
     '--node-dead',
   ),
-  keyPoll: durationFlag('How often customer keys are asked for; 60s unless told.', '--key-poll'),
+  keyPoll: durationFlag(
+    'How often customer keys are asked for; else LAKEBED_KEY_POLL, else 60s.',
+    '--key-poll',
+  ),
   authKeys: textFlag('Ask for tokens; their public keys, a PEM file or a directory.', '--auth-public-key'),
   storageToken: textFlag(
     'The token for pageservers and safekeepers; NEON_AUTH_TOKEN unless told.',
@@ -177,12 +180,13 @@ async function openManager(
     log,
   });
   let told = (): void => undefined;
-  const pollMs = values.keyPoll ?? KEY_TIMES.pollMs;
+  // The same for every service, unless this one alone is told.
+  const times = keyTimes(name => process.env[name]);
   const keys = new WatchedKeys({
     admin: store.keys.admin,
     random: hostRandom,
     log,
-    times: { ...KEY_TIMES, pollMs },
+    times: { ...times, pollMs: values.keyPoll ?? times.pollMs },
     defaultCmk: defaultKey ?? 'local:default',
     told: () => told(),
   });
