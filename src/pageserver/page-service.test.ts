@@ -24,6 +24,7 @@ import {
 } from '../protocol/pagestream.ts';
 import { type CopyStream, PqClient, ServerError } from '../protocol/pq-client.ts';
 import { FrameReader, frame, PROTOCOL_3_0, startupPacket, TAG } from '../protocol/pq-frame.ts';
+import { AnswerRooms } from './answer-rooms.ts';
 import { listenPages } from './page-port.ts';
 import type { PageServiceDeps } from './page-service.ts';
 import type { PageWanted, PgData } from './pgdata.ts';
@@ -132,6 +133,7 @@ async function serve(options: Partial<PageServiceDeps> = {}): Promise<void> {
       timelines: { find },
       waitLsnTimeoutMs: 5000,
       maxBatchSize: 32,
+      rooms: new AnswerRooms(),
       tokens: undefined,
       async *backup(_, o) {
         yield utf8(`backup at ${o.lsn} prev ${o.prevLsn} full ${o.full} replica ${o.replica} `);

@@ -31,6 +31,7 @@ import {
 } from '../protocol/pagestream.ts';
 import { copyData } from '../protocol/pq-frame.ts';
 import { CopyEnded, type PqConnection } from '../protocol/pq-serve.ts';
+import type { AnswerRooms } from './answer-rooms.ts';
 import type { PageWanted } from './pgdata.ts';
 import { readLsn } from './read-lsn.ts';
 import { type ServedTimeline, type ServedTimelines, ShardRouter } from './served.ts';
@@ -44,6 +45,7 @@ export interface PagestreamDeps {
   /** Longest wait for WAL on behalf of a request. */
   readonly waitLsnTimeoutMs: number;
   readonly maxBatchSize: number;
+  readonly rooms: AnswerRooms;
   readonly traces?: Traces | undefined;
 }
 
@@ -136,10 +138,11 @@ export class PagestreamSession {
   private async answerPages(requests: readonly Uint8Array[]): Promise<void> {
     const { clock, metrics, traces } = this.deps;
     const startMs = clock.monotonic();
+    let room: Buffer | undefined;
     let answers: Uint8Array;
     let failed: unknown;
     try {
-      answers = await this.pagesTogether(requests);
+      answers = room = await this.pagesTogether(requests);
     } catch (error) {
       if (endsStream(error)) throw error;
       failed = error;
@@ -153,7 +156,8 @@ export class PagestreamSession {
     const cell = metrics.query('get-page');
     for (let i = 0; i < requests.length; i++) cell.observe(seconds);
     if (traces) this.trace(traces, seconds * 1000, requests, failed);
-    await this.pq.send(answers);
+    await this.pq.lend(answers);
+    if (room !== undefined && this.pq.canLend) this.deps.rooms.giveBack(room);
   }
 
   /** One span for a batch: its pages were read together. */
@@ -178,10 +182,10 @@ export class PagestreamSession {
   }
 
   /** The frames of all answers in one buffer. */
-  private async pagesTogether(requests: readonly Uint8Array[]): Promise<Uint8Array> {
+  private async pagesTogether(requests: readonly Uint8Array[]): Promise<Buffer> {
     const echo = (this.version === 3 ? GETPAGE_V3_BYTES : 1) - 1;
     const frameBytes = FRAME_HEADER_BYTES + 1 + echo + PAGE_BYTES;
-    const answers = Buffer.allocUnsafeSlow(frameBytes * requests.length);
+    const answers = this.deps.rooms.take(frameBytes * requests.length);
     const byTimeline: { served: ServedTimeline; wanted: PageWanted[] }[] = [];
     for (let i = 0; i < requests.length; i++) {
       const request = requests[i]!;

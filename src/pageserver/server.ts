@@ -27,6 +27,7 @@ import type {
 } from '../base/ports.ts';
 import type { TokenVerifier } from '../protocol/jwt.ts';
 import type { SealScope, Vault } from '../seal/vault.ts';
+import { AnswerRooms } from './answer-rooms.ts';
 import { backupArchive } from './basebackup.ts';
 import type { PageserverConfig } from './config.ts';
 import { Engine } from './engine.ts';
@@ -250,6 +251,7 @@ function pageServiceOf(
     timelines,
     waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     maxBatchSize: config.maxBatchSize,
+    rooms: new AnswerRooms(),
     traces,
     tokens: tokens.pg,
     backup: ({ pgdata, lazySlruDownload }, options) =>

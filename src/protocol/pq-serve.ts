@@ -88,6 +88,16 @@ export class PqConnection {
     return this.connection.write(bytes);
   }
 
+  /** Whether `lend` gives bytes back. */
+  get canLend(): boolean {
+    return this.connection.writeLent !== undefined;
+  }
+
+  /** As `send`; where it can, the bytes are the caller's again when it resolves. */
+  lend(bytes: Uint8Array): Promise<void> {
+    return this.connection.writeLent?.([bytes]) ?? this.connection.write(bytes);
+  }
+
   /** Enter COPY in both directions; data of the client may be this long each. */
   async startCopyBoth(bodyBytesMax: number): Promise<void> {
     this.inCopyBoth = true;
