@@ -195,7 +195,7 @@ export class DockerDriver implements ComputeDriver {
       await this.engine('POST', `/containers/${id}/start`, [204, 304]);
       this.tokens.set(endpointId, tokens);
       const made = clock.monotonic();
-      await this.untilRunning(endpointId, signal);
+      await this.untilRunning(spec, signal);
       const address = await this.find(endpointId);
       if (!address) throw new Fault('compute-failed', `compute ${endpointId} ended as soon as it ran`);
       const timings = { container_ms: made - begun, compute_ctl_ms: clock.monotonic() - made };
@@ -298,17 +298,17 @@ export class DockerDriver implements ComputeDriver {
     };
   }
 
-  private async untilRunning(endpointId: string, signal: AbortSignal): Promise<void> {
+  private async untilRunning(spec: ComputeSpec, signal: AbortSignal): Promise<void> {
     const { clock } = this.deps;
+    const { endpointId } = spec;
+    const failed = (why: string): Fault => new Fault('compute-failed', why, { hint: hintOf(spec) });
     const end = clock.monotonic() + RUNNING_MS;
     let last = 'it does not answer';
     while (clock.monotonic() < end) {
       signal.throwIfAborted();
       const [container] = await this.containers(endpointId);
       if (!container || container.State === 'exited' || container.State === 'dead') {
-        throw new Fault('compute-failed', `container lakebed-${endpointId} ended; ${last}`, {
-          hint: `Look at its log: docker logs lakebed-${endpointId}.`,
-        });
+        throw failed(`container lakebed-${endpointId} ended; ${last}`);
       }
       const status = await this.ctl(endpointId, 'GET', '/status').catch(error => {
         if (isFault(error)) return undefined; // it is on its way
@@ -318,14 +318,11 @@ export class DockerDriver implements ComputeDriver {
         const told = JSON.parse(status.text) as { status: string; error?: string | null };
         if (told.status === 'running') return;
         last = told.error ? `${told.status}: ${told.error}` : told.status;
-        if (told.status === 'failed') throw new Fault('compute-failed', `compute ${endpointId}: ${last}`);
+        if (told.status === 'failed') throw failed(`compute ${endpointId}: ${last}`);
       }
       await clock.sleep(POLL_MS, signal);
     }
-    throw new Fault(
-      'compute-failed',
-      `compute ${endpointId} does not run after ${RUNNING_MS / 1000} s: ${last}`,
-    );
+    throw failed(`compute ${endpointId} does not run after ${RUNNING_MS / 1000} s: ${last}`);
   }
 
   /** A call of the compute's compute_ctl. */
@@ -404,6 +401,12 @@ export class DockerDriver implements ComputeDriver {
 const minorOf = (version: string): number => Number(version.split('.')[1] ?? 0);
 
 const isLoopback = (host: string): boolean => host === '127.0.0.1' || host === 'localhost' || host === '::1';
+
+/** The container is removed with its log: what can be known beforehand is said. */
+const hintOf = ({ pageserver }: ComputeSpec): string =>
+  isLoopback(pageserver.host)
+    ? 'Storage listens on this machine’s loopback, which containers reach under Docker Desktop alone: elsewhere let it listen where they do, as docker/compose.yml has it.'
+    : 'Can a container reach the pageserver and the safekeepers? What docker logs says while it starts tells more.';
 
 /** compute_ctl's ComputeCtlConfig: whose word it takes. */
 const ctlConfigOf = ({ jwk }: ComputeTokens): unknown => ({ jwks: { keys: [jwk] }, tls: null });
