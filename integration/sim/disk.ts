@@ -170,6 +170,12 @@ export class SimDisk implements Disk {
     return found.sort(([a], [b]) => (a < b ? -1 : 1));
   }
 
+  /** The first bytes of a file. */
+  head(path: string, bytes = 512): Uint8Array | undefined {
+    const entry = this.names.get(clean(path));
+    return entry === undefined || entry === 'directory' ? undefined : entry.now.bytes.slice(0, bytes);
+  }
+
   /** Puts bytes under a name, durably, past all rules: what an attacker with the disk in hand does. */
   plant(path: string, bytes: Uint8Array): void {
     const inode = new Inode();

@@ -19,10 +19,22 @@ interface Known {
 const hex = (bytes: Uint8Array, from: number, to: number): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).toString('hex');
 
+const knownBy = (header: Uint8Array): Known => ({
+  kind: header[10]!,
+  chunkBytes: new DataView(header.buffer, header.byteOffset).getUint32(12),
+  dek: hex(header, 80, 96),
+});
+
 export class NonceLedger {
   private readonly files = new Map<string, Known>();
   /** With what was sealed under it, where the same bytes may be written again: a log's tail, after a start. */
   private readonly seen = new Map<string, string>();
+  /** The first bytes of a file that came under its name by that of a directory around it. */
+  private readonly headOf: (path: string) => Uint8Array | undefined;
+
+  constructor(headOf: (path: string) => Uint8Array | undefined = () => undefined) {
+    this.headOf = headOf;
+  }
 
   /** Pairs seen so far. */
   get count(): number {
@@ -35,14 +47,15 @@ export class NonceLedger {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     let at = 0;
     if (offset === 0) {
-      if (bytes.length < HEADER || hex(bytes, 0, 8) !== Buffer.from('LAKESEAL').toString('hex')) {
-        throw new Error(`${path}: written without a sealed header`);
-      }
-      const dek = hex(bytes, 80, 96);
-      this.files.set(name, { kind: bytes[10]!, chunkBytes: view.getUint32(12), dek });
+      const magic = Buffer.from('LAKESEAL').subarray(0, bytes.length);
+      if (!magic.equals(bytes.subarray(0, 8))) throw new Error(`${path}: written without a sealed header`);
+      if (bytes.length < HEADER) return; // the disk was full: nothing of it is sealed under the new key
+      this.files.set(name, knownBy(bytes));
       this.add(`kek ${hex(bytes, 16, 32)} ${view.getUint32(64)}`, hex(bytes, 68, 80), path);
       at = HEADER;
     }
+    const head = this.files.has(name) ? undefined : this.headOf(path);
+    if (head) this.files.set(name, knownBy(head));
     const known = this.files.get(name);
     if (!known) throw new Error(`${path}: written to before its header`);
     if (known.kind === 1) this.seeChunks(known, path, offset, bytes, at);

@@ -21,6 +21,7 @@ import type { Checker } from './checker.ts';
 import type { SimClock } from './clock.ts';
 import { SimDisk, SimStopped } from './disk.ts';
 import type { Link, SimNet } from './net.ts';
+import { NonceLedger } from './nonces.ts';
 import type { SimRandom } from './random.ts';
 
 export interface SafekeeperOptions {
@@ -116,6 +117,7 @@ export class SimSafekeeper {
     this.growBytes = options.random.pick([0, 1000, 8192]);
     this.aheadBytes = options.random.pick([1, 1000, 10_000]);
     const self = this;
+    const nonces = new NonceLedger(path => this.disk.head(path));
     this.disk = new SimDisk({
       random: options.random.split('disk'),
       clock: options.clock,
@@ -125,9 +127,11 @@ export class SimSafekeeper {
       get capacityBytes() {
         return self.capacityBytes;
       },
-      onWrite: (path, _offset, bytes) => {
+      onWrite: (path, offset, bytes) => {
         try {
           options.checker.written(path, bytes);
+          // A disk that does not keep what was synced takes headers away, too: nothing can be told of it.
+          if (options.syncs) nonces.see(path, offset, bytes);
         } catch (error) {
           options.onBreach(error);
         }
