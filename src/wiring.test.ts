@@ -1,6 +1,6 @@
 // The wiring of daemons as they start: that a rotation of keys reaches the files on a node's own disk.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -94,6 +94,40 @@ test('files of a node’s own disk, written before it started, are read on when 
   }
   third.keys.close();
   expect(readdirSync(root).sort()).toEqual(['lakebed-keys', 'node', 'store']);
+});
+
+test('moved to another customer key: parent, branch and what was detached are read on, without the old key', async () => {
+  const tenant = '56'.repeat(16);
+  const [parent, branch] = ['34'.repeat(16), '78'.repeat(16)].map(timeline => ({ tenant, timeline }));
+  const vaultOf = (storage: Storage, scope: { tenant: string; timeline: string }) =>
+    storage.vault(`${tenant}/${scope.timeline}`, scope);
+  const first = await start();
+  await vaultOf(first, parent!).writeFile('layer', utf8('of the parent, which its branches read'));
+  await vaultOf(first, branch!).writeFile('own', utf8('of the branch'));
+  const { admin } = first.keys;
+  expect((await admin.load(tenant)).cmk).toBe('local:default');
+  await admin.changeCmk(tenant, 'local:second');
+  // Detached while the node still has the old document: the branch takes the parent's file, under a header of its own.
+  const sealed = await vaultOf(first, parent!).copyOut('layer');
+  const bound = await vaultOf(first, branch!).rebind('layer', sealed, { scope: parent!, name: 'layer' });
+  await vaultOf(first, branch!).copyIn('layer', bound);
+  await sealed.close();
+  await first.keys.refresh(tenant);
+  await vaultOf(first, branch!).writeFile('later', utf8('written under the new key'));
+  first.keys.close();
+
+  const path = join(root, 'lakebed-keys', 'default.json');
+  const old = readFileSync(path);
+  rmSync(path);
+  const second = await start();
+  const read = async (scope: { tenant: string; timeline: string }, name: string): Promise<string> =>
+    Buffer.from(await vaultOf(second, scope).readFile(name)).toString();
+  expect(await read(parent!, 'layer')).toBe('of the parent, which its branches read');
+  expect(await read(branch!, 'layer')).toBe('of the parent, which its branches read');
+  expect(await read(branch!, 'own')).toBe('of the branch');
+  expect(await read(branch!, 'later')).toBe('written under the new key');
+  second.keys.close();
+  writeFileSync(path, old, { mode: 0o600 });
 });
 
 test('shredded, a tenant leaves no wrapped key on the disk of a node that runs', async () => {
