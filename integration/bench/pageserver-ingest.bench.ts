@@ -2,7 +2,8 @@
 // uploads beside it (pageserver-process.ts); what reads over loopback feel of that; and the memory it took. The log is
 // a stock Postgres's, once without page images and once full of them.
 //
-// LAKEBED_BENCH_TRANSACTIONS says how long the first log is (600000 make 270 MB; the second is as long with a tenth).
+// LAKEBED_BENCH_TRANSACTIONS says how long the first log is (600000 make 270 MB; a fifth of them makes 480 MB of the
+// second).
 
 import type { Bench, Figure } from './harness.ts';
 import { nowAndThen, seeded } from './page-reads.ts';
@@ -80,7 +81,7 @@ const bench: Bench = {
     const figures: Figure[] = [];
     for (const [images, transactions, what, aim] of [
       [false, TRANSACTIONS, 'log of small records', 100],
-      [true, TRANSACTIONS / 10, 'log full of page images', 250],
+      [true, TRANSACTIONS / 5, 'log full of page images', 250],
     ] as const) {
       const wal = await recordWal(images, transactions);
       try {
