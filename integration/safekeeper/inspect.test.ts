@@ -225,7 +225,10 @@ describe('wal export', () => {
     await push.elect();
     const remote = join(cluster.dir, 'remote', NAME);
     await until(
-      () => existsSync(remote) && readdirSync(remote).filter(n => /^[0-9A-F]{24}(_|$)/.test(n)).length >= 3,
+      // Not what is still being put: `<name>.partial-<random>`.
+      () =>
+        existsSync(remote) &&
+        readdirSync(remote).filter(n => /^[0-9A-F]{24}(_|$)/.test(n) && !n.includes('.partial-')).length >= 3,
       30_000,
     );
     const out = join(cluster.dir, 'from-store');
