@@ -42,7 +42,9 @@ describe('the manager in simulation', () => {
   }, 300_000);
 
   test('calls that fail, before their effect and after it', async () => {
-    for (let seed = 1; seed <= 20; seed++) {
+    // In the day of the last one the record of a failed start was committed and its answer lost: the start was begun
+    // once more, and its compute ran for nobody.
+    for (const seed of [...Array(20).keys(), 100400]) {
       const day = await runDay({ seed, fuse: Infinity, trouble: 0.1 });
       expect(judge(day), `seed ${seed}`).toEqual([]);
     }

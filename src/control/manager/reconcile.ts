@@ -267,8 +267,10 @@ export class Reconciler {
 
   /** Step after step, until the last, or trouble. */
   private async advance(first: Operation, abort: AbortController): Promise<void> {
-    let operation = first;
     let isFirstTry = this.fresh.delete(first.id);
+    // What may be settled in the catalog already is not begun once more: what it did would be nobody's.
+    if (this.deps.store.isDoubtful && (await this.happened(first))) return;
+    let operation = this.deps.store.get('operations', first.id) ?? first;
     while (isOpen(operation) && !this.stopped.signal.aborted) {
       const context = { ...this.contextOf(operation, abort.signal), isFirstTry };
       try {

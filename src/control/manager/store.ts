@@ -109,6 +109,11 @@ export class Store {
     return work;
   }
 
+  /** A commit may have happened that is not shown. */
+  get isDoubtful(): boolean {
+    return this.doubtful;
+  }
+
   /** Makes sure that what is shown is what lasts. */
   refresh(): Promise<void> {
     const work = this.tail.then(() => (this.doubtful ? this.reload() : undefined));
