@@ -14,7 +14,10 @@ const TRANSACTIONS = Number(process.env['LAKEBED_BENCH_TRANSACTIONS'] ?? 600_000
 const IDLE_MS = 3000;
 const SAMPLE_MS = 100;
 
-/** Half of the log with nobody reading, the other half with. */
+/**
+ * A quarter of the log to warm up (code is compiled, memory is had from the kernel: a catch-up is gigabytes), half of the
+ * rest with nobody reading, the other half with.
+ */
 async function measure(server: BenchPageserver, what: string, aim: number): Promise<Figure[]> {
   let memory = 0;
   const sample = async (isOver: () => boolean): Promise<void> => {
@@ -23,9 +26,10 @@ async function measure(server: BenchPageserver, what: string, aim: number): Prom
       await new Promise(done => setTimeout(done, SAMPLE_MS));
     }
   };
+  await server.catchUp(0.25);
   const alone = await server.catchUp(0.5, sample);
   const client = await server.client(seeded());
-  // What the first half left to do is done.
+  // What that left to do is done.
   await server.settle();
   await nowAndThen(client, after(IDLE_MS));
   const idle = await nowAndThen(client, after(IDLE_MS));

@@ -2,6 +2,7 @@
 // pool that is closed or loses a thread says so.
 
 import { afterAll, expect, test } from 'vitest';
+import { SpareBuffers } from '../../src/base/spare-buffers.ts';
 import { WorkerPool } from '../../src/host/pool.ts';
 import { packMemoryLayer } from '../../src/pageserver/jobs/flush.ts';
 import { Parcel } from '../../src/pageserver/jobs/parcel.ts';
@@ -15,9 +16,9 @@ const ENTRY = new URL('../../src/worker.ts', import.meta.url);
 const pool = new WorkerPool({ entry: ENTRY, workers: 2 });
 afterAll(() => pool.close());
 
-async function flushInput(seed: number): Promise<Uint8Array> {
+async function flushInput(seed: number, spares = new SpareBuffers(0)): Promise<Uint8Array> {
   const random = new SimRandom(seed);
-  const layer = new MemoryLayer(100);
+  const layer = new MemoryLayer(100, { spares });
   for (let i = 0; i < 2000; i++) {
     const isImage = random.chance(0.02);
     const bytes = random.bytes(isImage ? 8192 : 1 + random.below(300));
@@ -41,7 +42,9 @@ async function flushInput(seed: number): Promise<Uint8Array> {
     lsnEnd: 3000,
     generation: 1,
   };
-  return packMemoryLayer(layer, identity, async () => undefined);
+  const input = await packMemoryLayer(layer, identity, async () => undefined, spares);
+  layer.release();
+  return input;
 }
 
 test('a thread makes the bytes that this thread makes', async () => {
@@ -51,6 +54,19 @@ test('a thread makes the bytes that this thread makes', async () => {
     const here = await inlinePool.run('flush', await flushInput(seed));
     expect(Buffer.compare(there[seed]!, here)).toBe(0);
   }
+});
+
+test('buffers that were used before make no difference', async () => {
+  const spares = new SpareBuffers(64 * 1024 * 1024);
+  let back = 0;
+  for (let seed = 0; seed < 12; seed++) {
+    const there = await pool.run('flush', await flushInput(seed, spares), input => {
+      back++;
+      spares.giveBack(input.fill(0xff));
+    });
+    expect(Buffer.compare(there, await inlinePool.run('flush', await flushInput(seed)))).toBe(0);
+  }
+  expect(back).toBe(12);
 });
 
 test('the input is given away', async () => {

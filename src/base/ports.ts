@@ -244,8 +244,8 @@ export interface UnwrappedSecret {
 
 /** Jobs by name on other threads (or inline, in simulation): bytes in, bytes out. */
 export interface Pool {
-  /** The input is given away: its buffer may be transferred. */
-  run(job: string, input: Uint8Array): Promise<Uint8Array>;
+  /** The input is given away: its buffer may be transferred. `spare` gets it back, when the job is done with it. */
+  run(job: string, input: Uint8Array, spare?: (input: Uint8Array) => void): Promise<Uint8Array>;
 }
 
 /** A data directory that initdb made, to be read once. */

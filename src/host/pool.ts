@@ -18,6 +18,7 @@ const JOBS_PER_WORKER = 2;
 interface Order {
   readonly job: string;
   readonly input: Uint8Array<ArrayBuffer>;
+  readonly spare: ((input: Uint8Array) => void) | undefined;
   readonly resolve: (output: Uint8Array) => void;
   readonly reject: (error: Error) => void;
 }
@@ -52,10 +53,10 @@ export class WorkerPool implements Pool {
     return this.queue.length;
   }
 
-  run(job: string, input: Uint8Array): Promise<Uint8Array> {
+  run(job: string, input: Uint8Array, spare?: (input: Uint8Array) => void): Promise<Uint8Array> {
     if (this.closed) return Promise.reject(new Fault('shutting-down', 'the worker pool is closed'));
     return new Promise((resolve, reject) => {
-      this.queue.push({ job, input: owned(input), resolve, reject });
+      this.queue.push({ job, input: owned(input), spare, resolve, reject });
       this.dispatch();
     });
   }
@@ -67,7 +68,7 @@ export class WorkerPool implements Pool {
       const order = this.queue.shift()!;
       const id = ++this.lastId;
       hand.orders.set(id, order);
-      const message: WorkOrder = { id, job: order.job, input: order.input };
+      const message: WorkOrder = { id, job: order.job, input: order.input, back: order.spare !== undefined };
       hand.worker.ref(); // a process does not end with a job in hand
       hand.worker.postMessage(message, [order.input.buffer]);
     }
@@ -90,8 +91,10 @@ export class WorkerPool implements Pool {
       const order = hand.orders.get(result.id)!;
       hand.orders.delete(result.id);
       if (hand.orders.size === 0) hand.worker.unref();
-      if ('output' in result) order.resolve(result.output);
-      else order.reject(putTogether(result.error));
+      if ('output' in result) {
+        if (result.input !== undefined) order.spare?.(result.input);
+        order.resolve(result.output);
+      } else order.reject(putTogether(result.error));
       this.dispatch();
     });
     hand.worker.on('error', error => this.lose(hand, error));

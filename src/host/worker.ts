@@ -2,7 +2,7 @@
 // result back. It knows no job itself; the composition root's worker.ts hands it the table.
 //
 //   in    { id, job, input }            the input's buffer was transferred: it is ours
-//   out   { id, output }                transferred back
+//   out   { id, output, input }         transferred back, the input where its giver wants it again (`back`)
 //         { id, error }                 what was thrown, taken apart (an Error's class does not travel)
 //
 // Bulk work steps back for the event loop where the two want the same core: on Linux each thread has a priority of its
@@ -18,6 +18,7 @@ export interface WorkOrder {
   readonly id: number;
   readonly job: string;
   readonly input: Uint8Array;
+  readonly back: boolean;
 }
 
 export interface TravellingError {
@@ -29,7 +30,11 @@ export interface TravellingError {
 }
 
 export type WorkResult =
-  | { readonly id: number; readonly output: Uint8Array<ArrayBuffer> }
+  | {
+      readonly id: number;
+      readonly output: Uint8Array<ArrayBuffer>;
+      readonly input: Uint8Array | undefined;
+    }
   | { readonly id: number; readonly error: TravellingError };
 
 /** A tenth of the event loop's share. */
@@ -48,13 +53,21 @@ export function serveJobs(jobs: Readonly<Record<string, (input: Uint8Array) => U
   const port = parentPort;
   if (port === null) throw new Error('a worker is started by the pool');
   stepBack();
-  port.on('message', ({ id, job, input }: WorkOrder) => {
+  port.on('message', ({ id, job, input, back }: WorkOrder) => {
     try {
       const run = jobs[job];
       if (run === undefined) throw new Error(`no job ${job}`);
       const output = owned(run(input));
-      if (output.buffer !== input.buffer) giveBackBuffer(input);
-      port.postMessage({ id, output } satisfies WorkResult, [output.buffer]);
+      const isApart = output.buffer !== input.buffer;
+      if (back && isApart) {
+        port.postMessage({ id, output, input } satisfies WorkResult, [
+          output.buffer,
+          input.buffer as ArrayBuffer,
+        ]);
+        return;
+      }
+      if (isApart) giveBackBuffer(input);
+      port.postMessage({ id, output, input: undefined } satisfies WorkResult, [output.buffer]);
     } catch (error) {
       port.postMessage({ id, error: takeApart(error) } satisfies WorkResult);
     }

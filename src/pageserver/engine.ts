@@ -4,6 +4,7 @@
 import { Semaphore } from '../base/flow.ts';
 import { HistogramCell } from '../base/metrics.ts';
 import type { Clock, Log, Pool, Random } from '../base/ports.ts';
+import { SpareBuffers } from '../base/spare-buffers.ts';
 import type { EngineSettings } from './engine-settings.ts';
 import { BlockCache } from './layers/block-cache.ts';
 import { OpenLayers } from './layers/open-layers.ts';
@@ -18,6 +19,8 @@ export interface EnginePorts {
 }
 
 const FLUSHES_MAX = 2;
+/** A memory layer that was flushed, one on its way, and what that is handed over in. */
+const SPARE_BYTES_MAX = 256 * 1024 * 1024;
 export const DELTA_COUNTS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 export class Engine {
@@ -31,6 +34,8 @@ export class Engine {
   readonly openLayers: OpenLayers;
   /** Memory layers on their way to the disk are there twice or thrice: few at a time. */
   readonly flushes = new Semaphore(FLUSHES_MAX);
+  /** Of memory layers that were flushed, for those that come. */
+  readonly spares = new SpareBuffers(SPARE_BYTES_MAX);
   /** Records redone for a page that was read, for metrics. */
   readonly deltasPerRead = new HistogramCell(DELTA_COUNTS);
   /** Memory layers of all timelines, open and frozen. */

@@ -4,6 +4,7 @@
 // Level 0 is not compressed: it lives until the next merge, and zstd was half of what a flush and a third of what a
 // merge took, while the log waits.
 
+import type { SpareBuffers } from '../../base/spare-buffers.ts';
 import { ALL_KEYS } from '../key.ts';
 import { DELTA_BLOCK_BYTES } from '../layers/block.ts';
 import { layerTail, type Section, SectionBuilder } from '../layers/layer-builder.ts';
@@ -18,11 +19,12 @@ export interface FlushHeader {
   readonly keys: number;
 }
 
-/** The parcel of a frozen layer, in turns: `turn` is awaited after every few megabytes. */
+/** The parcel of a frozen layer, in turns: `turn` is awaited again and again. */
 export async function packMemoryLayer(
   layer: MemoryLayer,
   identity: LayerIdentity,
   turn: () => Promise<void>,
+  spares: SpareBuffers,
 ): Promise<Uint8Array> {
   const columns = layer.columns();
   const { slotRel, slotBlk, slotHead, lsn, chunk, offset, length, meta, previous, chunks } = columns;
@@ -32,6 +34,7 @@ export async function packMemoryLayer(
   const parcel = new Parcel(
     header,
     pieces.map(piece => piece.byteLength),
+    bytes => spares.take(bytes),
   );
   let copied = 0;
   for (let i = 0; i < pieces.length; i++) {
@@ -47,8 +50,8 @@ export async function packMemoryLayer(
   return parcel.bytes;
 }
 
-/** Copied between two turns of the event loop: some 0.3 ms. */
-const TURN_BYTES = 1024 * 1024;
+/** Copied between two turns of the event loop: 0.1 ms, or over a millisecond where the memory is new to the process. */
+const TURN_BYTES = 256 * 1024;
 
 export function flushJob(input: Uint8Array): Uint8Array {
   const { header, pieces } = openParcel<FlushHeader>(input);

@@ -16,14 +16,19 @@ export class Parcel {
   readonly bytes: Uint8Array;
   private readonly places: number[] = [];
 
-  constructor(header: unknown, lengths: readonly number[]) {
+  /** Over a buffer that `take` gives, of so many bytes at least; or over its own. */
+  constructor(
+    header: unknown,
+    lengths: readonly number[],
+    take = (bytes: number): ArrayBuffer => new ArrayBuffer(bytes),
+  ) {
     const text = utf8(JSON.stringify(header));
     let at = align(8 + lengths.length * 8 + text.length);
     for (const length of lengths) {
       this.places.push(at);
       at = align(at + length);
     }
-    this.bytes = new Uint8Array(at);
+    this.bytes = new Uint8Array(take(at));
     const view = new DataView(this.bytes.buffer);
     view.setUint32(0, text.length, true);
     view.setUint32(4, lengths.length, true);

@@ -15,7 +15,7 @@
 // first. Everything here is synchronous.
 
 import { assert } from '../../base/assert.ts';
-import { giveBackBuffer } from '../../base/bytes.ts';
+import { SpareBuffers } from '../../base/spare-buffers.ts';
 import { type KeyRange, packKey } from '../key.ts';
 import type { ValueKind, ValueSink, ValueVisitor } from '../value.ts';
 import { hashKey } from './key-hash.ts';
@@ -27,6 +27,7 @@ const TABLE_SLOTS_FIRST = 256;
 const ENTRIES_FIRST = 256;
 const ENTRY_BYTES = 26;
 const SLOT_BYTES = 12;
+const NO_SPARES = new SpareBuffers(0);
 
 /** A layer as it lies in memory, for a flush to copy; entries and chunks are cut to what is filled. */
 export interface MemoryColumns {
@@ -57,6 +58,7 @@ export class MemoryLayer {
   private released = false;
   private gone = false;
 
+  private readonly spares: SpareBuffers;
   private readonly chunks: Uint8Array[] = [];
   private chunkFill = 0;
   private chunkSize = 0;
@@ -81,24 +83,32 @@ export class MemoryLayer {
   private sharedLsn = 0;
 
   /**
-   * `like` is the layer before, if this one will grow as large: the columns then have their size from the start
-   * (memory that is not touched yet costs nothing), and need not be copied as they grow.
+   * `like` is the layer before, if this one will grow as large: the columns then have their size from the start, and
+   * need not be copied as they grow. Large buffers come from `spares`, and go there.
    */
-  constructor(lsnStart: number, like?: MemoryLayer) {
+  constructor(
+    lsnStart: number,
+    {
+      like,
+      spares = NO_SPARES,
+    }: { readonly like?: MemoryLayer | undefined; readonly spares?: SpareBuffers } = {},
+  ) {
     this.lsnStart = lsnStart;
     this.lsnEnd = lsnStart;
+    this.spares = spares;
     if (like === undefined) return;
-    this.slots = like.slots;
-    this.slotRel = new Uint32Array(this.slots);
-    this.slotBlk = new Uint32Array(this.slots);
-    this.slotHead = new Int32Array(this.slots);
+    const { slots } = like;
+    this.slots = slots;
+    this.slotRel = new Uint32Array(spares.take(slots * 4), 0, slots);
+    this.slotBlk = new Uint32Array(spares.take(slots * 4), 0, slots);
+    this.slotHead = new Int32Array(spares.take(slots * 4), 0, slots).fill(0);
     const entries = like.lsn.length;
-    this.lsn = new Float64Array(entries);
-    this.chunk = new Uint32Array(entries);
-    this.offset = new Uint32Array(entries);
-    this.lengths = new Uint32Array(entries);
-    this.meta = new Uint16Array(entries);
-    this.previous = new Int32Array(entries);
+    this.lsn = new Float64Array(spares.take(entries * 8), 0, entries);
+    this.chunk = new Uint32Array(spares.take(entries * 4), 0, entries);
+    this.offset = new Uint32Array(spares.take(entries * 4), 0, entries);
+    this.lengths = new Uint32Array(spares.take(entries * 4), 0, entries);
+    this.meta = new Uint16Array(spares.take(entries * 2), 0, entries);
+    this.previous = new Int32Array(spares.take(entries * 4), 0, entries);
   }
 
   columns(): MemoryColumns {
@@ -227,7 +237,7 @@ export class MemoryLayer {
     this.gone = true;
     const columns = [this.lsn, this.chunk, this.offset, this.lengths, this.meta, this.previous];
     for (const array of [...this.chunks, ...columns, this.slotRel, this.slotBlk, this.slotHead])
-      giveBackBuffer(array);
+      this.spares.giveBack(array);
     this.chunks.length = 0;
   }
 
@@ -292,8 +302,9 @@ export class MemoryLayer {
 
   private newChunk(length: number): void {
     const usual = Math.min(CHUNK_MAX, Math.max(CHUNK_FIRST, this.chunkSize * 2));
-    this.chunkSize = Math.max(usual, length);
-    this.chunks.push(new Uint8Array(this.chunkSize));
+    const chunk = new Uint8Array(this.spares.take(Math.max(usual, length)));
+    this.chunkSize = chunk.length;
+    this.chunks.push(chunk);
     this.chunkBytes += this.chunkSize;
     this.chunkFill = 0;
     // A large value does not make the chunks after it large.

@@ -63,7 +63,9 @@ export class Flusher {
     if (timeline.isMidway || lastRecordLsn < open.lsnStart) return false;
     open.freeze(lastRecordLsn + 1, prevRecordLsn);
     this.openedMs = undefined;
-    const next = new MemoryLayer(lastRecordLsn + 1, full ? open : undefined);
+    const { spares } = timeline.engine;
+    if (!full) spares.drop();
+    const next = new MemoryLayer(lastRecordLsn + 1, { like: full ? open : undefined, spares });
     timeline.change({ open: next, frozen: [...state.frozen, open] });
     return true;
   }
@@ -158,8 +160,10 @@ export class Flusher {
       lsnEnd: memory.lsnEnd,
       generation: store.generation,
     };
-    const input = await packMemoryLayer(memory, identity, () => engine.clock.sleep(0));
-    const file = await engine.pool.run('flush', input);
+    const { clock, spares } = engine;
+    const turn = (): Promise<void> => clock.turn?.() ?? clock.sleep(0);
+    const input = await packMemoryLayer(memory, identity, turn, spares);
+    const file = await engine.pool.run('flush', input, spare => spares.giveBack(spare));
     const desc = describeLayer(identity, engine.random.below(0x1_0000_0000), file.length);
     const writer = await store.create(desc.name);
     try {

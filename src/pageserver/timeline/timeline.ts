@@ -124,7 +124,7 @@ export class Timeline {
     this.theWriter = new Writer(this);
     const layers = (options.layers ?? []).map(desc => new Layer(desc, d => this.storeOrThrow().open(d)));
     this.state = {
-      open: new MemoryLayer(lastRecordLsn + 1),
+      open: new MemoryLayer(lastRecordLsn + 1, { spares: engine.spares }),
       frozen: [],
       layers: LayerMap.EMPTY.edited(layers),
       lastRecordLsn,
