@@ -1,14 +1,16 @@
 // The last bytes appended to a log, in plaintext, for a reader that follows its writer: a pageserver takes in each
 // commit as it comes, and need not read back from the disk, and open, what was in memory a moment ago.
 //
-//   ring     byte `offset` of the log lies at offset % TAIL_BYTES      holds [start, end), TAIL_BYTES of it at most
+//   ring     byte `offset` of the log lies at offset % ring      holds [start, end), as long as the ring at most
 //
-// It is kept from the first read near the end on, and given up when so much was appended without a read that nobody
-// can be following. A copy: what was appended belongs to whoever received it. It goes with the keys (log-file.ts): a
-// revoked tenant's WAL is not to be had here any more than on the disk.
+// It is kept from the first read near the end on, grows with what comes between two reads, and is given up when so much
+// was appended without a read that nobody can be following. A copy: what was appended belongs to whoever received it. It
+// goes with the keys (log-file.ts): a revoked tenant's WAL is not to be had here any more than on the disk.
 
-/** Kept of each log that is followed. */
+/** Kept of each log that is followed, at most; and at first. */
 export const TAIL_BYTES = 512 * 1024;
+const FIRST_BYTES = 32 * 1024;
+const GROWTH = 4;
 /** Appended with no read: nobody follows. */
 const UNREAD_BYTES_MAX = 4 * TAIL_BYTES;
 
@@ -22,7 +24,7 @@ export class LogTail {
   follow(end: number): void {
     this.unread = 0;
     if (this.ring !== undefined) return;
-    this.ring = new Uint8Array(TAIL_BYTES);
+    this.ring = new Uint8Array(FIRST_BYTES);
     this.start = this.end = end;
   }
 
@@ -33,13 +35,18 @@ export class LogTail {
       this.drop();
       return;
     }
+    while (this.unread > this.ring.length && this.ring.length < TAIL_BYTES) this.ring = this.grown(this.ring);
+    const { ring } = this;
     this.end += piece.length;
-    this.start = Math.max(this.start, this.end - TAIL_BYTES);
-    const kept = piece.length <= TAIL_BYTES ? piece : piece.subarray(piece.length - TAIL_BYTES);
-    const at = (this.end - kept.length) % TAIL_BYTES;
-    const first = Math.min(kept.length, TAIL_BYTES - at);
-    this.ring.set(kept.subarray(0, first), at);
-    if (first < kept.length) this.ring.set(kept.subarray(first), 0);
+    this.start = Math.max(this.start, this.end - ring.length);
+    const kept = piece.length <= ring.length ? piece : piece.subarray(piece.length - ring.length);
+    put(ring, kept, this.end - kept.length);
+  }
+
+  private grown(ring: Uint8Array): Uint8Array {
+    const larger = new Uint8Array(Math.min(TAIL_BYTES, ring.length * GROWTH));
+    put(larger, copyOf(ring, this.start, this.end - this.start), this.start);
+    return larger;
   }
 
   /** A copy of these bytes, if all of them are kept. */
@@ -48,12 +55,7 @@ export class LogTail {
     if (ring === undefined || length <= 0 || offset < this.start || offset + length > this.end)
       return undefined;
     this.unread = 0;
-    const out = new Uint8Array(length);
-    const at = offset % TAIL_BYTES;
-    const first = Math.min(length, TAIL_BYTES - at);
-    out.set(ring.subarray(at, at + first));
-    if (first < length) out.set(ring.subarray(0, length - first), first);
-    return out;
+    return copyOf(ring, offset, length);
   }
 
   /** The log ends at `length` from here on. */
@@ -66,4 +68,20 @@ export class LogTail {
     this.ring = undefined;
     this.start = this.end = 0;
   }
+}
+
+function put(ring: Uint8Array, bytes: Uint8Array, offset: number): void {
+  const at = offset % ring.length;
+  const first = Math.min(bytes.length, ring.length - at);
+  ring.set(bytes.subarray(0, first), at);
+  if (first < bytes.length) ring.set(bytes.subarray(first), 0);
+}
+
+function copyOf(ring: Uint8Array, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const at = offset % ring.length;
+  const first = Math.min(length, ring.length - at);
+  bytes.set(ring.subarray(at, at + first));
+  if (first < length) bytes.set(ring.subarray(0, length - first), first);
+  return bytes;
 }
