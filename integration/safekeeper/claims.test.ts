@@ -1,11 +1,7 @@
 // Where each claim of the safekeeper protocol is tested: greeting to membership, files, HTTP and the command line.
 // A row names the claim, and the tests that would fail without it. The table is checked: every test it names is there.
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-
-const ROOT = join(import.meta.dirname, '../..');
+import { type Claims, checkClaims } from '../claims.ts';
 
 const FILES = {
   acceptor: 'src/safekeeper/acceptor.test.ts',
@@ -37,10 +33,8 @@ const FILES = {
   trouble: 'integration/safekeeper/trouble.test.ts',
 } as const;
 
-type Row = readonly [claim: string, ...tests: (readonly [file: keyof typeof FILES, test: string])[]];
-
 // biome-ignore format: rows
-const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
+const CLAIMS: Claims<keyof typeof FILES> = {
   'the Postgres port': [
     ['the first packet is 8 to 10000 bytes', ['frame', 'startup packets: 8 to 10000 bytes']],
     ['SSL and GSS requests are answered S or N', ['server', 'SSL and GSS are answered N where there is no TLS, and startup follows'], ['server', 'with TLS: SSLRequest asks for it, a plain startup is refused, early data is refused']],
@@ -176,22 +170,4 @@ const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
   ],
 };
 
-describe('every claim has its test', () => {
-  const texts = new Map<string, string>();
-  const textOf = (file: string): string => {
-    let text = texts.get(file);
-    if (text === undefined) texts.set(file, (text = readFileSync(join(ROOT, file), 'utf8')));
-    return text;
-  };
-
-  test.each(Object.entries(CLAIMS))('%s', (_, rows) => {
-    const missing: string[] = [];
-    for (const [claim, ...tests] of rows) {
-      expect(tests, claim).not.toEqual([]);
-      for (const [file, name] of tests) {
-        if (!textOf(FILES[file]).includes(name)) missing.push(`${claim}: ${FILES[file]} has no "${name}"`);
-      }
-    }
-    expect(missing).toEqual([]);
-  });
-});
+checkClaims(FILES, CLAIMS);

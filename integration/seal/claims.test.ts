@@ -1,11 +1,7 @@
 // Where each claim about bytes at rest and customer keys is tested. A row names the claim, and the tests that would
 // fail without it. The table is checked: every test it names is there.
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-
-const ROOT = join(import.meta.dirname, '../..');
+import { type Claims, checkClaims } from '../claims.ts';
 
 const FILES = {
   admin: 'src/seal/key-admin.test.ts',
@@ -35,10 +31,8 @@ const FILES = {
   wiring: 'src/wiring.test.ts',
 } as const;
 
-type Row = readonly [claim: string, ...tests: (readonly [file: keyof typeof FILES, test: string])[]];
-
 // biome-ignore format: rows
-const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
+const CLAIMS: Claims<keyof typeof FILES> = {
   'three levels of keys': [
     ['a KEK per tenant, made once, whoever meets it first', ['ring', 'makes a tenant’s keys at first use, and finds them again'], ['ring', 'two services that meet a new tenant at once agree on its keys']],
     ['no call of a key service on a data path', ['ring', 'asks the key service on no data path: a thousand files, one call']],
@@ -113,22 +107,4 @@ const CLAIMS: Readonly<Record<string, readonly Row[]>> = {
   ],
 };
 
-describe('every claim has its test', () => {
-  const texts = new Map<string, string>();
-  const textOf = (file: string): string => {
-    let text = texts.get(file);
-    if (text === undefined) texts.set(file, (text = readFileSync(join(ROOT, file), 'utf8')));
-    return text;
-  };
-
-  test.each(Object.entries(CLAIMS))('%s', (_, rows) => {
-    const missing: string[] = [];
-    for (const [claim, ...tests] of rows) {
-      expect(tests, claim).not.toEqual([]);
-      for (const [file, name] of tests) {
-        if (!textOf(FILES[file]).includes(name)) missing.push(`${claim}: ${FILES[file]} has no "${name}"`);
-      }
-    }
-    expect(missing).toEqual([]);
-  });
-});
+checkClaims(FILES, CLAIMS);

@@ -1,9 +1,10 @@
 // Ways to let work through: a semaphore (so many at once, in the order of asking), single flight (of several who ask
 // for one thing at one time, one fetches it), and a gate (work enters until it is closed; closing waits for what is
-// inside). None of them knows what the work is, or waits for time.
+// inside); and a turn, for work that lets others go first. None of them knows what the work is, or waits for time.
 
 import { assert } from './assert.ts';
 import { Fault } from './fault.ts';
+import type { Clock } from './ports.ts';
 
 interface Queued {
   readonly weight: number;
@@ -118,3 +119,6 @@ export class Gate {
     return new Promise(resolve => this.empty.push(resolve));
   }
 }
+
+/** Lets what has arrived from the machine meanwhile go first. */
+export const turn = (clock: Clock): Promise<void> => clock.turn?.() ?? clock.sleep(0);

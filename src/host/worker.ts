@@ -59,15 +59,10 @@ export function serveJobs(jobs: Readonly<Record<string, (input: Uint8Array) => U
       if (run === undefined) throw new Error(`no job ${job}`);
       const output = owned(run(input));
       const isApart = output.buffer !== input.buffer;
-      if (back && isApart) {
-        port.postMessage({ id, output, input } satisfies WorkResult, [
-          output.buffer,
-          input.buffer as ArrayBuffer,
-        ]);
-        return;
-      }
-      if (isApart) giveBackBuffer(input);
-      port.postMessage({ id, output, input: undefined } satisfies WorkResult, [output.buffer]);
+      const spare = back && isApart ? owned(input) : undefined;
+      if (isApart && spare === undefined) giveBackBuffer(input);
+      const buffers = spare === undefined ? [output.buffer] : [output.buffer, spare.buffer];
+      port.postMessage({ id, output, input: spare } satisfies WorkResult, buffers);
     } catch (error) {
       port.postMessage({ id, error: takeApart(error) } satisfies WorkResult);
     }

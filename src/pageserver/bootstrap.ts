@@ -14,6 +14,7 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { Builder, Cursor, concatBytes } from '../base/bytes.ts';
 import { Fault, isFault } from '../base/fault.ts';
+import { turn } from '../base/flow.ts';
 import { type TimelineId, UNSHARDED } from '../base/ids.ts';
 import { formatLsn } from '../base/lsn.ts';
 import type { Clock, Disk } from '../base/ports.ts';
@@ -127,7 +128,7 @@ export async function packDirectory(disk: Disk, clock: Clock): Promise<Uint8Arra
     out.u32(frame.length).raw(frame);
     piece = [];
     pieceBytes = 0;
-    await (clock.turn?.() ?? clock.sleep(0));
+    await turn(clock);
   };
   for await (const bytes of tarOf(disk, '')) {
     for (let at = 0; at < bytes.length; ) {

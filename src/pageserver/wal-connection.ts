@@ -14,6 +14,7 @@
 
 import { Violation } from '../base/assert.ts';
 import { Fault } from '../base/fault.ts';
+import { turn } from '../base/flow.ts';
 import type { TenantId, TimelineId } from '../base/ids.ts';
 import { alignLsn, formatLsn, type Lsn, parseLsn } from '../base/lsn.ts';
 import type { Clock, Net, Random } from '../base/ports.ts';
@@ -290,5 +291,3 @@ class Stream {
     );
   }
 }
-
-const turn = (clock: Clock): Promise<void> => clock.turn?.() ?? clock.sleep(0);

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { SimBlobs } from '../../../integration/sim/blobs.ts';
 import { SimClock } from '../../../integration/sim/clock.ts';
+import { silentLog } from '../../../integration/sim/engine.ts';
 import { SimKeys } from '../../../integration/sim/keys.ts';
 import { SimRandom } from '../../../integration/sim/random.ts';
-import type { Log } from '../../base/ports.ts';
 import { KeyAdmin } from '../../seal/key-admin.ts';
 import { KeyCalls } from '../../seal/key-calls.ts';
 import { KEY_TIMES } from '../../seal/key-state.ts';
@@ -11,13 +11,6 @@ import { blobKeyStore } from '../../seal/key-store.ts';
 import { WatchedKeys } from './keys-watch.ts';
 
 const T = '0123456789abcdef'.repeat(2);
-const silent: Log = {
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-  with: () => silent,
-};
 
 function bench() {
   const clock = new SimClock();
@@ -36,7 +29,7 @@ function bench() {
     }),
   });
   const keys = new WatchedKeys({
-    ...{ admin, random, log: silent, times: KEY_TIMES, defaultCmk: cmk },
+    ...{ admin, random, log: silentLog, times: KEY_TIMES, defaultCmk: cmk },
     told: () => undefined,
   });
   const drive = async <V>(work: Promise<V>): Promise<V> => {

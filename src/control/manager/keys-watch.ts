@@ -12,7 +12,7 @@ import type { Log, Random } from '../../base/ports.ts';
 import type { KeyAdmin } from '../../seal/key-admin.ts';
 import { formatCmk, parseCmk } from '../../seal/key-document.ts';
 import { boundMs, type KeyPhase, type KeyTimes } from '../../seal/key-state.ts';
-import { TenantKeys } from '../../seal/tenant-keys.ts';
+import { TenantKeys, type TenantKeysOptions } from '../../seal/tenant-keys.ts';
 import type { KeyUse, ManagerKeys, SealedPassword } from './keys.ts';
 
 const PASSWORD_KEK = 0;
@@ -82,19 +82,17 @@ export class WatchedKeys implements ManagerKeys {
     return this.use(tenantId);
   }
 
+  private keysOf(tenant: string, told: TenantKeysOptions['told']): TenantKeys {
+    const { admin, random, times } = this.options;
+    const { calls, store } = admin;
+    return new TenantKeys({ tenant, calls, store, random, times, load: () => admin.load(tenant), told });
+  }
+
   private begin(tenantId: string): Watched {
-    const { admin, random, times, log, told } = this.options;
-    const keys = new TenantKeys({
-      tenant: tenantId,
-      calls: admin.calls,
-      store: admin.store,
-      random,
-      times,
-      load: () => admin.load(tenantId),
-      told: (news, trouble, reason) => {
-        log.info('the keys of a tenant', { tenant: tenantId, news, trouble, reason });
-        told(tenantId);
-      },
+    const { log, told } = this.options;
+    const keys = this.keysOf(tenantId, (news, trouble, reason) => {
+      log.info('the keys of a tenant', { tenant: tenantId, news, trouble, reason });
+      told(tenantId);
     });
     const watched: Watched = { keys, stop: new AbortController() };
     this.watched.set(tenantId, watched);
@@ -158,16 +156,7 @@ export class WatchedKeys implements ManagerKeys {
   }
 
   private async askOnce(tenantId: string): Promise<KeyUse> {
-    const { admin, random, times } = this.options;
-    const keys = new TenantKeys({
-      tenant: tenantId,
-      calls: admin.calls,
-      store: admin.store,
-      random,
-      times,
-      load: () => admin.load(tenantId),
-      told: () => undefined,
-    });
+    const keys = this.keysOf(tenantId, () => undefined);
     await keys.ask();
     const { phase, trouble } = keys.life;
     keys.detach();

@@ -8,6 +8,7 @@
 
 import { giveBackBuffer } from '../../base/bytes.ts';
 import { isFault } from '../../base/fault.ts';
+import { turn } from '../../base/flow.ts';
 import { formatLsn } from '../../base/lsn.ts';
 import { packMemoryLayer } from '../jobs/flush.ts';
 import { ALL_KEYS } from '../key.ts';
@@ -161,8 +162,7 @@ export class Flusher {
       generation: store.generation,
     };
     const { clock, spares } = engine;
-    const turn = (): Promise<void> => clock.turn?.() ?? clock.sleep(0);
-    const input = await packMemoryLayer(memory, identity, turn, spares);
+    const input = await packMemoryLayer(memory, identity, () => turn(clock), spares);
     const file = await engine.pool.run('flush', input, spare => spares.giveBack(spare));
     const desc = describeLayer(identity, engine.random.below(0x1_0000_0000), file.length);
     const writer = await store.create(desc.name);
